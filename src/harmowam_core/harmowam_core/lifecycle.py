@@ -1,0 +1,264 @@
+"""The base of every node: a lifecycle node that declares parameters, brings itself up, reports its health and ends cleanly.
+
+A node subclasses ManagedNode and fills in some of ``declare``, ``configure``, ``activate``, ``deactivate``, ``cleanup``;
+its main is ``run(TheNode)``.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.action import ActionClient, ActionServer
+from rclpy.client import Client
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rclpy.service import Service
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
+
+from harmowam_core import topics
+from harmowam_core.health import Health
+from harmowam_core.qos import COMMAND
+
+RETRY_PERIOD_S = 2.0
+DIAGNOSTICS_PERIOD_S = 1.0
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node; ``self.health`` feeds its one status on /diagnostics.
+
+    Subclasses override the five hooks below. A hook that raises makes its transition fail: the error is logged and stands
+    in the diagnostics, and the node stays in the state it was in. Publishers, subscriptions, timers, services and actions
+    that ``activate`` or ``configure`` creates are destroyed on the way back; create publishers with
+    ``create_lifecycle_publisher``, so that they are silent unless the node is active.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.health = Health()
+        self.failed = False
+        self._choices: dict[str, tuple[Any, ...]] = {}
+        self._before_configure: set[Any] = set()
+        self._before_activate: set[Any] = set()
+        self.add_on_set_parameters_callback(self._check_choices)
+        autostart = self.parameter("autostart", True, "Configure and activate without being asked.", read_only=True)
+        self._attempts_left: int = self.parameter(
+            "autostart_attempts", 3, "How often to try; then the process ends with an error.", lower=1, upper=1000, read_only=True
+        )
+        self.declare()
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, COMMAND)
+        self._diagnostics_timer = self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        self._autostart_timer = self.create_timer(0.0, self._bring_up) if autostart else None
+
+    # ---- hooks -----------------------------------------------------------------------------------------------------
+
+    def declare(self) -> None:
+        """Declare parameters (``self.parameter``); called once, at construction."""
+
+    def configure(self) -> None:
+        """Load models and create publishers, subscriptions, services; nothing may move yet."""
+
+    def activate(self) -> None:
+        """Start working: create timers, accept input."""
+
+    def deactivate(self) -> None:
+        """Stop working; timers and the like that ``activate`` created go by themselves."""
+
+    def cleanup(self) -> None:
+        """Release what else ``configure`` acquired: devices, processes, models."""
+
+    # ---- services to subclasses --------------------------------------------------------------------------------------
+
+    def parameter(
+        self,
+        name: str,
+        default: Any,
+        description: str,
+        *,
+        lower: float | None = None,
+        upper: float | None = None,
+        choices: Sequence[Any] | None = None,
+        read_only: bool = False,
+    ) -> Any:
+        """Declare a parameter of the type of ``default`` and return its value; what is out of bounds is refused, never repaired."""
+        descriptor = ParameterDescriptor(description=description, read_only=read_only)
+        if lower is not None or upper is not None:
+            if lower is None or upper is None:
+                raise ValueError(f"parameter '{name}': give both bounds or none")
+            if isinstance(default, int):
+                descriptor.integer_range = [IntegerRange(from_value=int(lower), to_value=int(upper), step=1)]
+            else:
+                descriptor.floating_point_range = [FloatingPointRange(from_value=float(lower), to_value=float(upper), step=0.0)]
+        if choices is not None:
+            descriptor.additional_constraints = f"one of {list(choices)}"
+            self._choices[name] = tuple(choices)
+        return self.declare_parameter(name, default, descriptor).value
+
+    @property
+    def active(self) -> bool:
+        """Whether the node is in the active state."""
+        return bool(self._state_machine.current_state[1] == "active")
+
+    def now_ns(self) -> int:
+        """The ROS clock's time, ns (for stamps; measure durations with a steady clock)."""
+        return int(self.get_clock().now().nanoseconds)
+
+    # ---- transitions ---------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Call ``configure``; after a failure, nothing of it is left."""
+        self._before_configure = self._entities()
+        if self._attempt("configure") and self._succeeds(super().on_configure(state)):
+            return TransitionCallbackReturn.SUCCESS
+        self._destroy_entities_since(self._before_configure)
+        return TransitionCallbackReturn.FAILURE
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open the publishers, then call ``activate``; after a failure, nothing of it is left."""
+        self._before_activate = self._entities()
+        if self._succeeds(super().on_activate(state)) and self._attempt("activate"):
+            return TransitionCallbackReturn.SUCCESS
+        super().on_deactivate(state)
+        self._destroy_entities_since(self._before_activate)
+        return TransitionCallbackReturn.FAILURE
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Call ``deactivate``, then close the publishers."""
+        done = self._attempt("deactivate")
+        self._destroy_entities_since(self._before_activate)
+        return super().on_deactivate(state) if done else TransitionCallbackReturn.ERROR
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Call ``cleanup`` and destroy what is left."""
+        done = self._attempt("cleanup")
+        self._destroy_entities_since(self._before_configure)
+        return super().on_cleanup(state) if done else TransitionCallbackReturn.ERROR
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Undo what the state holds, from wherever the node is."""
+        if state.label == "active":
+            self.on_deactivate(state)
+        if state.label in ("active", "inactive"):
+            self.on_cleanup(state)
+        return super().on_shutdown(state)
+
+    @staticmethod
+    def _succeeds(result: TransitionCallbackReturn) -> bool:
+        return bool(result == TransitionCallbackReturn.SUCCESS)
+
+    def _attempt(self, hook: str) -> bool:
+        try:
+            getattr(self, hook)()
+        except Exception as error:  # whatever a hook raises fails this transition, not the process
+            self.get_logger().error(f"{hook} failed: {type(error).__name__}: {error}")
+            self.health.fault(hook, f"{type(error).__name__}: {error}")
+            return False
+        self.health.clear(hook)
+        return True
+
+    def _entities(self) -> set[Any]:
+        return {*self.publishers, *self.subscriptions, *self.timers, *self.services, *self.clients, *self.waitables}
+
+    def _destroy_entities_since(self, before: set[Any]) -> None:
+        for entity in self._entities() - before:
+            if isinstance(entity, Publisher):
+                self.destroy_lifecycle_publisher(entity)  # a plain one too
+            elif isinstance(entity, Subscription):
+                self.destroy_subscription(entity)
+            elif isinstance(entity, Timer):
+                self.destroy_timer(entity)
+            elif isinstance(entity, Service):
+                self.destroy_service(entity)
+            elif isinstance(entity, Client):
+                self.destroy_client(entity)
+            elif isinstance(entity, ActionServer | ActionClient):
+                entity.destroy()
+
+    def _bring_up(self) -> None:
+        assert self._autostart_timer is not None
+        self._autostart_timer.cancel()
+        state = self._state_machine.current_state[1]
+        if state == "unconfigured" and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            state = "inactive"
+        if state == "inactive" and self.trigger_activate() == TransitionCallbackReturn.SUCCESS:
+            self.get_logger().info("active")
+            return
+        if state not in ("unconfigured", "inactive"):
+            return  # an operator was faster
+        self._attempts_left -= 1
+        if self._attempts_left == 0:
+            self.get_logger().fatal("giving up: could not bring myself up, see the errors above")
+            self.failed = True
+            return
+        self.get_logger().warning(f"will try again in {RETRY_PERIOD_S:.0f} s, {self._attempts_left} more times")
+        self.destroy_timer(self._autostart_timer)
+        self._autostart_timer = self.create_timer(RETRY_PERIOD_S, self._bring_up)
+
+    # ---- diagnostics and parameters ----------------------------------------------------------------------------------
+
+    def _publish_diagnostics(self) -> None:
+        summary = self.health.summary()
+        status = DiagnosticStatus(
+            level=bytes([summary.level]),
+            name=self.get_fully_qualified_name(),
+            message=summary.message,
+            hardware_id="harmowam",
+            values=[KeyValue(key="state", value=self._state_machine.current_state[1])]
+            + [KeyValue(key=key, value=value) for key, value in summary.values.items()],
+        )
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def _check_choices(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            choices = self._choices.get(parameter.name)
+            if choices is not None and parameter.value not in choices:
+                return SetParametersResult(successful=False, reason=f"{parameter.name} is '{parameter.value}', expected one of {list(choices)}")
+        return SetParametersResult(successful=True)
+
+
+def run(node_class: type[ManagedNode], threads: int = 1, args: list[str] | None = None) -> None:
+    """Spin a node until SIGINT or SIGTERM, then shut it down in order; exit with 1 if it could not be brought up.
+
+    ``threads`` > 1 is for nodes whose callbacks must overlap (mind the callback groups).
+    """
+    signalled: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        signalled.append(number)
+
+    # rclpy's own handlers would invalidate the context at once, and with it the last messages of an orderly shutdown.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    try:
+        node = node_class()
+    except (InvalidParameterValueException, InvalidParameterTypeException) as error:
+        rclpy.shutdown()
+        sys.exit(f"{node_class.__name__}: {error}")
+    executor: Executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
+    executor.add_node(node)
+    try:
+        while not signalled and not node.failed:
+            executor.spin_once(timeout_sec=0.1)
+    except ExternalShutdownException:
+        pass
+    finally:
+        if rclpy.ok() and node._state_machine.current_state[1] in ("unconfigured", "inactive", "active"):
+            node.trigger_shutdown()
+        executor.shutdown(timeout_sec=1.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    sys.exit(1 if node.failed else 0)

@@ -1,0 +1,31 @@
+"""Names of the topics, services and the action of the graph (docs/architecture.md); the controllers' are in the cell profile."""
+
+from __future__ import annotations
+
+from harmowam_core.stages import Expert
+
+JOINT_STATES = "/joint_states"
+DIAGNOSTICS = "/diagnostics"
+TASK = "/harmowam/task"
+IMAGINATION = "/harmowam/world_model/imagination"
+PREVIEW = "/harmowam/world_model/preview"
+GATE_STATE = "/harmowam/gate/state"
+MARKERS = "/harmowam/markers"
+EXECUTE_TASK = "/harmowam/execute_task"  # action
+HOLD = "/harmowam/hold"  # service
+RESET = "/harmowam/reset"  # service
+
+
+def camera_image(camera: str) -> str:
+    """Topic of a camera's colour images."""
+    return f"/camera/{camera}/color/image_raw"
+
+
+def camera_info(camera: str) -> str:
+    """Topic of a camera's calibration."""
+    return f"/camera/{camera}/color/camera_info"
+
+
+def chunk(expert: Expert) -> str:
+    """Topic of an expert's action chunks."""
+    return f"/harmowam/{expert.value}_expert/chunk"

@@ -1,0 +1,25 @@
+from glob import glob
+
+from setuptools import find_packages, setup
+
+package = "harmowam_world_model"
+shared = {folder: glob(f"{folder}/*") for folder in ("launch", "config", "rviz")}
+
+setup(
+    name=package,
+    version="0.1.0",
+    description="Video VAE, grounding and flow-matching diffusion transformer that imagine the next frames; their node.",
+    maintainer="HarmoWAM maintainers",
+    maintainer_email="harmowam@example.org",
+    license="Apache-2.0",
+    packages=find_packages(exclude=["test", "test.*"]),
+    package_data={package: ["config/**/*", "weights/**/*.safetensors", "weights/**/*.json", "templates/**/*"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{package}"]),
+        (f"share/{package}", ["package.xml"]),
+        *((f"share/{package}/{folder}", files) for folder, files in shared.items() if files),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=False,
+    entry_points={"console_scripts": ["world_model_node = harmowam_world_model.world_model_node:main"]},
+)
