@@ -470,8 +470,10 @@ class _Interpreter:
         """A plain value keeps its YAML type; the result of substitutions is read by YAML's rules unless a type is given."""
         if isinstance(value, str) and (template := parse_template(value)) != (value,):
             text = substitute(value, self.scope)
-            if kind == "str" or not text or all(isinstance(part, str) for part in template):
+            if not text or all(isinstance(part, str) for part in template):
                 return text
+            if kind:
+                return _from_text(name, text, kind)
             value = yaml.safe_load(text)
             if not isinstance(value, (bool, int, float, str, list)):
                 raise LaunchError(f"parameter '{name}' is '{text}', which is no parameter value; give it a 'type'")
@@ -497,6 +499,18 @@ class _Interpreter:
                 **node,
             )
         )
+
+
+def _from_text(name: str, text: str, kind: str) -> Any:
+    if kind == "bool":
+        truth = {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
+        if truth is None:
+            raise LaunchError(f"parameter '{name}' is '{text}', expected true or false")
+        return truth
+    try:
+        return _TYPES[kind](text)
+    except ValueError:
+        raise LaunchError(f"parameter '{name}' is '{text}', expected {kind}") from None
 
 
 def _coerce(name: str, value: Any, kind: str) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from harmowam_bringup.launch_yaml import Launch, Process, declared_arguments, read_launch
 from harmowam_bringup.substitutions import LaunchError, Scope, split_command, substitute
 
@@ -91,7 +92,7 @@ def test_choices_and_required_arguments(launch: Callable[..., Launch]) -> None:
     launch(text, a="y")
     with pytest.raises(LaunchError, match="'a' is 'z', expected one of x, y"):
         launch(text, a="z")
-    with pytest.raises(LaunchError, match="'a'.*is required"):
+    with pytest.raises(LaunchError, match=r"'a'.*is required"):
         launch(text)
 
 
@@ -114,7 +115,7 @@ launch:
 
 
 def test_condition_must_be_boolean(launch: Callable[..., Launch]) -> None:
-    with pytest.raises(LaunchError, match="if: maybe.*expected true"):
+    with pytest.raises(LaunchError, match=r"if: maybe.*expected true"):
         launch("launch: [{executable: {cmd: a, if: maybe}}]")
 
 
@@ -162,6 +163,7 @@ launch:
         - {name: seed, value: $(var seed)}
         - {name: seed_text, value: $(var seed), type: str}
         - {name: seed_real, value: $(var seed), type: float}
+        - {name: enabled, value: $(env ENABLED 1), type: bool}
         - {name: plain_text, value: "7"}
         - {name: task, value: $(var task)}
         - {name: rates, value: $(var rates)}
@@ -185,11 +187,11 @@ launch:
     assert all(list(source) == ["/ns/t"] for source in given)
     values = {key: value for source in given for key, value in source["/ns/t"]["ros__parameters"].items()}
     assert values == {
-        "seed": 7, "seed_text": "7", "seed_real": 7.0, "plain_text": "7", "task": "pick_fruit", "rates": [1.0, 2.0],
+        "seed": 7, "seed_text": "7", "seed_real": 7.0, "enabled": True, "plain_text": "7", "task": "pick_fruit", "rates": [1.0, 2.0],
         "list": ["a", "pick_fruit"], "flag": True, "outer": {"inner": 0.5},
     }  # fmt: skip
     line = process.command_line(tmp_path)
-    assert line.count("--params-file") == 10
+    assert line.count("--params-file") == 11
     assert yaml.safe_load(Path(line[line.index("--params-file") + 1]).read_text()) == {"/ns/t": {"ros__parameters": {"seed": 7}}}
 
 
@@ -236,6 +238,8 @@ launch:
         ("launch: [{include: {file: /no/such.launch.yaml}}]", "/no/such.launch.yaml: No such file"),
         ("launch: [{include: {file: /no/such.launch.py}}]", "such.launch.py: not a YAML launch file"),
         ("launch: [{node: {exec: a, param: [{from: /no/file.yaml}]}}]", "parameter file '/no/file.yaml' does not exist"),
+        ("launch: [{node: {exec: a, param: [{name: x, value: $(env NONE half), type: int}]}}]", "parameter 'x' is 'half', expected int"),
+        ("launch: [{node: {exec: a, param: [{name: x, value: 1.5, type: int}]}}]", "parameter 'x' is 1.5, expected int"),
         ("launch: [{node: {pkg: no_such_package, exec: a}}]", "no_such_package"),
     ],
 )
@@ -247,10 +251,10 @@ def test_errors_name_file_and_key(launch: Callable[..., Launch], tmp_path: Path,
 
 def test_unknown_executable_names_those_there_are(launch: Callable[..., Launch], make_package: Callable[..., Path]) -> None:
     make_package("pkg", talker="", listener="")
-    with pytest.raises(LaunchError, match="no executable 'walker'.*it has listener, talker"):
+    with pytest.raises(LaunchError, match=r"no executable 'walker'.*it has listener, talker"):
         launch("launch: [{node: {pkg: pkg, exec: walker}}]")
 
 
 def test_missing_file_is_named() -> None:
-    with pytest.raises(LaunchError, match="/nowhere/a.launch.yaml: No such file"):
+    with pytest.raises(LaunchError, match=r"/nowhere/a.launch.yaml: No such file"):
         read_launch("/nowhere/a.launch.yaml")

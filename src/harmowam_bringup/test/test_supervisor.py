@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from harmowam_bringup.launch_yaml import Process
 from harmowam_bringup.substitutions import LaunchError
 from harmowam_bringup.supervisor import Line, Supervisor
