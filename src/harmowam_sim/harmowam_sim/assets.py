@@ -1,6 +1,6 @@
 """The Franka arm's visual meshes: taken from an installed package, merged by colour, decimated, cached on disk.
 
-Rendering cost on a CPU is vertices, not pixels: the maker's meshes of one arm have 160 thousand faces, these some 7 thousand.
+Rendering cost on a CPU is vertices, not pixels: the maker's meshes of one arm have 160 thousand faces, these some 6 thousand.
 Build them ahead with ``python -m harmowam_sim.assets``; otherwise the first simulated cell does. The cache is
 ``$HARMOWAM_CACHE``, or ``~/.cache/harmowam``.
 """
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 PARTS = (*(f"link{i}" for i in range(8)), "hand", "finger")
 # Faces left of each part; the hand is closest to the wrist camera, so it keeps more of its shape.
-FACES = {"link0": 700, "hand": 1000, "finger": 500, "link7": 700} | {f"link{i}": 680 for i in range(1, 7)}
+FACES = {"link0": 400, "hand": 900, "finger": 400, "link7": 500} | {f"link{i}": 520 for i in range(1, 7)}
 SOURCE = ("robosuite", "models/assets/bullet_data/panda_description/meshes/visual")
 DARK_BELOW = 0.5  # brightness that parts the black trim from the white shell
 RGBA = {"shell": (0.93, 0.94, 0.95, 1.0), "trim": (0.24, 0.25, 0.26, 1.0)}

@@ -116,7 +116,8 @@ class SimCell:
         profile = self.cell.camera(camera)
         if self._renderer is None:
             self._renderer = OffscreenRenderer(self.model)
-        return self._renderer.render(self.data, camera, size or (profile.height, profile.width), shadows=True)
+        # Shadows tell the third-person view how high things are; wrist views see that anyway, and shadows cost five times the rest.
+        return self._renderer.render(self.data, camera, size or (profile.height, profile.width), shadows=profile.mounted_on is None)
 
     # Commanded --------------------------------------------------------------------------------------------------
 

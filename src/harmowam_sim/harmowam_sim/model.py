@@ -42,7 +42,7 @@ GEOM_TYPES = {
     "capsule": (mujoco.mjtGeom.mjGEOM_CAPSULE, 2),
     "ellipsoid": (mujoco.mjtGeom.mjGEOM_ELLIPSOID, 3),
 }
-MAX_RENDER = (480, 640)
+HEADLIGHT = 0.2  # diffuse light from the camera, so that sides away from the lamp keep their shape
 
 
 class SceneError(ValueError):
@@ -84,6 +84,7 @@ def build_model(scene: Scene, cell: Cell) -> mujoco.MjModel:
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10.0
+    spec.visual.global_.offwidth, spec.visual.global_.offheight = 160, 128  # grows on demand
     _add_room(spec, scene.appearance)
     _add_arms(spec, cell)
     for camera in cell.cameras:
@@ -102,11 +103,13 @@ def build_model(scene: Scene, cell: Cell) -> mujoco.MjModel:
 
 def _add_room(spec: mujoco.MjSpec, look: Appearance) -> None:
     visual = spec.visual
-    visual.global_.offheight, visual.global_.offwidth = MAX_RENDER
-    visual.quality.shadowsize = 1024
-    visual.quality.offsamples = 4
+    # A shadow map costs its area; a cone just wider than the table keeps it sharp at this size. No multisampling: models see
+    # area-resized pictures, and videos are rendered larger than they are shown.
+    visual.quality.shadowsize = 512
+    visual.map.shadowscale = 0.4
+    visual.quality.offsamples = 0
     visual.headlight.ambient[:] = look.ambient
-    visual.headlight.diffuse[:] = 0.5 * look.light_intensity
+    visual.headlight.diffuse[:] = HEADLIGHT
     visual.headlight.specular[:] = 0.0
     # The extent scales clipping planes and shadows: fixed, so that pictures do not depend on what stands on the table.
     spec.stat.extent = 2.0
@@ -123,7 +126,7 @@ def _add_room(spec: mujoco.MjSpec, look: Appearance) -> None:
         ambient=[0.0] * 3,
         specular=[0.15] * 3,
         cutoff=60.0,
-        exponent=1.0,
+        exponent=0.0,
         castshadow=True,
     )
     _add_table_material(spec, look)
@@ -207,6 +210,7 @@ def _add_arms(spec: mujoco.MjSpec, cell: Cell) -> None:
         spec.add_material(name=kind, rgba=rgba, specular=0.3, shininess=0.4)
     for mesh in meshes:
         asset = spec.add_mesh(name=mesh.name, file=str(mesh.path))
+        asset.smoothnormal = True
         asset.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL  # never used, but must exist for open shells
     chain = _read_urdf(cell)
     for index, arm in enumerate(cell.arms):

@@ -1,4 +1,4 @@
-"""Off-screen pictures of a MuJoCo model at any size up to the model's buffer, from one OpenGL context."""
+"""Off-screen pictures of a MuJoCo model at any size, from one OpenGL context."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ class OffscreenRenderer:
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._model = model
-        self._limit = (model.vis.global_.offheight, model.vis.global_.offwidth)
-        self._gl = GLContext(self._limit[1], self._limit[0])
+        self._gl = GLContext(1, 1)
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
@@ -25,10 +24,12 @@ class OffscreenRenderer:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
 
     def render(self, data: mujoco.MjData, camera: str, size: tuple[int, int], *, shadows: bool) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB of ``camera`` at ``size`` = (height, width); ValueError beyond the buffer."""
-        if size[0] > self._limit[0] or size[1] > self._limit[1]:
-            raise ValueError(f"cannot render {size[1]}x{size[0]}: the buffer is {self._limit[1]}x{self._limit[0]}")
+        """(H, W, 3) uint8 RGB of ``camera`` at ``size`` = (height, width)."""
         self._gl.make_current()
+        height, width = max(size[0], self._context.offHeight), max(size[1], self._context.offWidth)
+        if (height, width) != (self._context.offHeight, self._context.offWidth):
+            # Clearing costs the whole buffer, so it is only as large as the largest picture so far.
+            mujoco.mjr_resizeOffscreen(width, height, self._context)
         self._camera.fixedcamid = self._model.camera(camera).id
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
         mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene)

@@ -56,8 +56,8 @@ class Appearance:
     wall_rgb: Triple = (0.80, 0.83, 0.86)
     floor_rgb: Triple = (0.45, 0.46, 0.48)
     light_position: Triple = (0.6, 0.5, 2.2)
-    light_intensity: float = 0.6
-    ambient: float = 0.35
+    light_intensity: float = 0.4
+    ambient: float = 0.5
 
 
 @dataclass(frozen=True)
