@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from harmowam_core.cell import Cell, load_cell
 from harmowam_core.kinematics import HAND_LENGTH_M, READY_POSTURE_RAD, Kinematics, KinematicsError
-from numpy.typing import NDArray
 
 CELL = load_cell()
 LOWER = np.array(CELL.limits.position_lower * 2)
