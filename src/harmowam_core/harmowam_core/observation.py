@@ -102,6 +102,6 @@ class ObservationAssembler:
         skew_s = abs(best[0] - stamp_ns) * 1e-9
         if not skew_s <= self._max_skew_s:
             raise NotReadyError(
-                f"the nearest {what} is {skew_s:.3f} s from the observation's stamp, at most {self._max_skew_s} s is allowed"
+                f"the nearest {what} is {skew_s:.3f} s off the observation's stamp, at most {self._max_skew_s} s is allowed"
             )
         return best[1]

@@ -83,7 +83,7 @@ def test_clear_forgets(assembler: ObservationAssembler) -> None:
 def test_wrong_inputs_are_refused(assembler: ObservationAssembler) -> None:
     with pytest.raises(KeyError, match="no camera 'front'"):
         assembler.add_image("front", grey(0), 0)
-    with pytest.raises(StageError, match="lacks .*left_fr3_joint1"):
+    with pytest.raises(StageError, match=r"lacks .*left_fr3_joint1"):
         assembler.add_joint_state(JointState(0, ("a",), np.zeros(1), np.zeros(1)))
     assembler.add_image("scene", grey(0, 32, 32), 300 * MS)
     with pytest.raises(StageError, match="camera 'scene': camera image is 32x32"):
