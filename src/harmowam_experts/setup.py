@@ -21,5 +21,10 @@ setup(
     ],
     install_requires=["setuptools"],
     zip_safe=False,
-    entry_points={"console_scripts": ["predictive_expert_node = harmowam_experts.predictive_expert_node:main", "reactive_expert_node = harmowam_experts.reactive_expert_node:main"]},
+    entry_points={
+        "console_scripts": [
+            "predictive_expert_node = harmowam_experts.predictive_expert_node:main",
+            "reactive_expert_node = harmowam_experts.reactive_expert_node:main",
+        ]
+    },
 )

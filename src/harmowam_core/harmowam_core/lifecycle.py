@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -225,11 +225,13 @@ class ManagedNode(LifecycleNode):
         for parameter in parameters:
             choices = self._choices.get(parameter.name)
             if choices is not None and parameter.value not in choices:
-                return SetParametersResult(successful=False, reason=f"{parameter.name} is '{parameter.value}', expected one of {list(choices)}")
+                return SetParametersResult(
+                    successful=False, reason=f"{parameter.name} is '{parameter.value}', expected one of {list(choices)}"
+                )
         return SetParametersResult(successful=True)
 
 
-def run(node_class: type[ManagedNode], threads: int = 1, args: list[str] | None = None) -> None:
+def run(node_class: Callable[[], ManagedNode], threads: int = 1, args: list[str] | None = None) -> None:
     """Spin a node until SIGINT or SIGTERM, then shut it down in order; exit with 1 if it could not be brought up.
 
     ``threads`` > 1 is for nodes whose callbacks must overlap (mind the callback groups).
@@ -247,7 +249,7 @@ def run(node_class: type[ManagedNode], threads: int = 1, args: list[str] | None 
         node = node_class()
     except (InvalidParameterValueException, InvalidParameterTypeException) as error:
         rclpy.shutdown()
-        sys.exit(f"{node_class.__name__}: {error}")
+        sys.exit(f"{getattr(node_class, '__name__', node_class)}: {error}")
     executor: Executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
     executor.add_node(node)
     try:

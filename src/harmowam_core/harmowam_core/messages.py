@@ -33,7 +33,11 @@ NS = 1_000_000_000
 IMAGE_CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2, None), "bgra8": (2, 1, 0, None), "mono8": (0,)}
 """Encoding to the RGB channel that each byte of a pixel holds (None: dropped)."""
 TENSOR_DTYPES = ("uint8", "int64", "float16", "float32", "float64")
-EXPERT_CODES = {Expert.PREDICTIVE: GateStateMsg.EXPERT_PREDICTIVE, Expert.REACTIVE: GateStateMsg.EXPERT_REACTIVE, None: GateStateMsg.EXPERT_NONE}
+EXPERT_CODES = {
+    Expert.PREDICTIVE: GateStateMsg.EXPERT_PREDICTIVE,
+    Expert.REACTIVE: GateStateMsg.EXPERT_REACTIVE,
+    None: GateStateMsg.EXPERT_NONE,
+}
 PHASE_CODES = {Phase.TRANSIT: GateStateMsg.PHASE_TRANSIT, Phase.INTERACTION: GateStateMsg.PHASE_INTERACTION}
 
 
@@ -248,7 +252,8 @@ def imagination_to_message(imagination: Imagination) -> ImaginationMsg:
         latents=tensor_to_message("latents", imagination.latents),
         hidden=tensor_to_message("hidden", imagination.hidden),
         grounding=[
-            GroundedPointMsg(label=p.label, pixel=p.pixel, position=p.position, confidence=float(p.confidence)) for p in imagination.grounding
+            GroundedPointMsg(label=p.label, pixel=p.pixel, position=p.position, confidence=float(p.confidence))
+            for p in imagination.grounding
         ],
         timing_names=list(imagination.timings_s),
         timings_s=array("d", imagination.timings_s.values()),
