@@ -1,0 +1,73 @@
+"""The gate: an MLP on the visual tokens of the current images scores whether the hand is interacting (1) or in transit (0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from harmowam_core.checkpoints import load_checkpoint
+from harmowam_core.presets import CompactPreset, load_preset
+from harmowam_core.stages import Observation
+from torch import Tensor, nn
+
+GATE_FILE = "gate.safetensors"
+
+
+def _tokens(channels: int) -> nn.Sequential:
+    """Images to visual tokens of an eighth of their size."""
+    layers: list[nn.Module] = []
+    for inputs in (3, channels, channels):
+        layers += [nn.Conv2d(inputs, channels, 3, 2, 1), nn.GroupNorm(8, channels), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+class GateNetwork(nn.Module):
+    """Scene image and wrist images to a logit; > 0 means interaction."""
+
+    def __init__(self, preset: CompactPreset) -> None:
+        super().__init__()
+        config = preset.gate
+        self.scene = _tokens(config.channels)
+        self.wrist = _tokens(config.channels)
+        scene, wrist = (config.channels * (h // 8) * (w // 8) for h, w in (preset.scene_size, preset.wrist_size))
+        self.mlp = nn.Sequential(
+            nn.Dropout(0.1), nn.Linear(scene + 2 * wrist, config.hidden), nn.SiLU(),
+            nn.Dropout(0.1), nn.Linear(config.hidden, config.hidden), nn.SiLU(),
+            nn.Linear(config.hidden, 1),
+        )  # fmt: skip
+
+    def forward(self, scene: Tensor, wrists: Tensor) -> Tensor:
+        """scene: (B, 3, H, W), wrists: (B, A, 3, h, w), both in [0, 1]; returns logits (B,)."""
+        hands = self.wrist(wrists.flatten(0, 1) * 2 - 1).reshape(len(scene), -1)
+        return self.mlp(torch.cat([self.scene(scene * 2 - 1).flatten(1), hands], 1))[:, 0]
+
+
+class GatePolicy:
+    """Scores observations; deterministic."""
+
+    def __init__(self, preset: CompactPreset, network: GateNetwork) -> None:
+        self.preset = preset
+        self.network = network.eval().requires_grad_(False)
+        self.wrists = tuple(f"wrist_{arm}" for arm in preset.load_cell().arm_names)
+
+    @torch.inference_mode()
+    def score(self, observations: Sequence[Observation]) -> list[float]:
+        """Probability of interaction, one an observation."""
+        scene = _to_unit(np.stack([o.image("scene") for o in observations]))
+        wrists = _to_unit(np.stack([[o.image(name) for name in self.wrists] for o in observations]))
+        return torch.sigmoid(self.network(scene, wrists)).tolist()
+
+
+def _to_unit(images: np.ndarray) -> Tensor:
+    """(..., H, W, 3) uint8 to (..., 3, H, W) float in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, -3))).float() / 255
+
+
+def load_gate(preset: str = "compact", *, weights: Path | None = None) -> GatePolicy:
+    """A ready gate; raises PresetError or CheckpointError that say what is wrong and what to do."""
+    config = load_preset(preset)
+    network = GateNetwork(config)
+    load_checkpoint((weights or config.weights_dir()) / GATE_FILE, network, config)
+    return GatePolicy(config, network)

@@ -1,0 +1,236 @@
+"""First stage: the world model. Autoencoder, then grounding, then the transformer by conditional flow matching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from harmowam_core.checkpoints import load_checkpoint, save_checkpoint
+from harmowam_core.instructions import InstructionEncoder
+from harmowam_core.presets import CompactPreset
+from harmowam_core.scene_view import SceneView
+from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
+from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, proprioception_vector
+from harmowam_world_model.grounding import Grounding, GroundingOutput, grounding_loss, read_heat_maps
+from harmowam_world_model.transformer import Conditions, flow_matching_loss, goal_channels, sample_residual
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harmowam_training.config import StageConfig, WorldModelConfig
+from harmowam_training.dataset import Corpus
+from harmowam_training.hindsight import grounding_labels
+from harmowam_training.loop import Loop
+
+CHUNK = 512
+
+
+def bf16() -> torch.autocast:
+    """Mixed precision on the CPU."""
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def instruction_table(encoder: InstructionEncoder, corpus: Corpus) -> Tensor:
+    """Embeddings of the corpus' instructions, one a rollout: (R, L + 1, D)."""
+    return torch.cat([encoder.encode(list(corpus.instructions[i : i + 64])) for i in range(0, len(corpus.instructions), 64)])
+
+
+def photometric(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Brightness, contrast, colour balance and a little noise; (B, 3, H, W) in [0, 1]."""
+    batch = len(images)
+
+    def uniform(low: float, high: float, channels: int = 1) -> Tensor:
+        return torch.rand(batch, channels, 1, 1, generator=generator) * (high - low) + low
+
+    gamma = torch.exp(uniform(-0.25, 0.25))
+    balanced = images.clamp(1e-3, 1) ** gamma * uniform(0.8, 1.2) * uniform(0.93, 1.07, 3) + uniform(-0.06, 0.06)
+    return (balanced + 0.01 * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+
+
+def backgrounds(corpus: Corpus) -> NDArray[np.uint8]:
+    """The median image of each rollout (R, H, W, 3): what does not move."""
+    return np.stack([np.median(corpus.scene[first : last + 1 : 8], 0).astype(np.uint8) for first, last in corpus.bounds()])
+
+
+def train_autoencoder(preset: CompactPreset, config: StageConfig, corpus: Corpus, folder: Path, seed: int) -> Autoencoder:
+    """Reconstruct frames, moving pixels counting seven times; then standardise the latents."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model = Autoencoder(preset.autoencoder).to(memory_format=torch.channels_last)
+    still = backgrounds(corpus)
+    loop = Loop("autoencoder", folder, model, steps=config.steps, learning_rate=config.learning_rate)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        picked = rng.integers(0, len(corpus), config.batch)
+        frames = frames_to_tensor(corpus.scene[picked])
+        moving = (frames - frames_to_tensor(still[corpus.rollout[picked]])).abs().amax(1, keepdim=True) > 12 / 255
+        with bf16():
+            value, squared = autoencoder_loss(model, frames, 1 + 6 * moving.float())
+        return value, {"psnr_db": -10 * float(torch.log10(squared))}
+
+    loop.run(loss)
+    sample = frames_to_tensor(corpus.scene[rng.integers(0, len(corpus), 1024)])
+    with torch.inference_mode():
+        raw = torch.cat([model.posterior(sample[i : i + 128])[0] for i in range(0, len(sample), 128)])
+    model.latent_mean.copy_(raw.mean((0, 2, 3))[:, None, None])
+    model.latent_std.copy_(raw.std((0, 2, 3))[:, None, None])
+    save_checkpoint(folder / "autoencoder.safetensors", model, preset)
+    return model
+
+
+def train_grounding(
+    preset: CompactPreset, config: StageConfig, corpus: Corpus, validation: Corpus, folder: Path, seed: int
+) -> Grounding:
+    """Learn target and goal from hindsight labels."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    encoder = InstructionEncoder(preset.instruction_encoder)
+    view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
+    model = Grounding(preset.grounding, preset.instruction_encoder.dim).to(memory_format=torch.channels_last)
+    loop = Loop("grounding", folder, model, steps=config.steps, learning_rate=config.learning_rate)
+    sets = []
+    for part in (corpus, validation):
+        labels = grounding_labels(part)
+        sets.append((part, instruction_table(encoder, part), labels, labels.pixels(view), np.flatnonzero(labels.known.any(1))))
+
+    def batch(which: int, size: int, source: np.random.Generator, augment: bool) -> tuple[GroundingOutput, Tensor, Tensor, Tensor]:
+        part, text, labels, pixels, usable = sets[which]
+        picked = source.choice(usable, size)
+        images = frames_to_tensor(part.scene[picked])
+        with bf16():
+            output = model(photometric(images, generator) if augment else images, text[part.rollout[picked]])
+        output = GroundingOutput(output.logits.float(), output.height_m.float())
+        arrays = (pixels[picked], labels.points[picked, :, 2], labels.known[picked])
+        return output, *(torch.from_numpy(a) for a in arrays)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        return grounding_loss(*batch(0, config.batch, rng, True)), {}
+
+    def validate() -> dict[str, float]:
+        output, pixels, heights, known = batch(1, 512, np.random.default_rng(0), False)
+        found, _ = read_heat_maps(output.logits)
+        error = (found - pixels).norm(dim=-1)
+        height = (output.height_m - heights).abs()
+        figures = {}
+        for p, name in enumerate(("target", "goal")):
+            figures[f"{name}_px"] = float(error[:, p][known[:, p]].median())
+            figures[f"{name}_px_p90"] = float(error[:, p][known[:, p]].quantile(0.9))
+            figures[f"{name}_height_mm"] = float(height[:, p][known[:, p]].median() * 1000)
+        return figures
+
+    loop.run(loss, validate)
+    save_checkpoint(folder / "grounding.safetensors", model, preset)
+    return model
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """A corpus as the transformer sees it: latents (N, C, h, w) half precision, goal pixels (N, 2, 2), heights and confidence (N, 2),
+    body (N, 12), text (R, D)."""
+
+    latents: Tensor
+    pixels: Tensor
+    heights_m: Tensor
+    confidence: Tensor
+    body: Tensor
+    text: Tensor
+
+
+@torch.inference_mode()
+def encode_corpus(networks: WorldModelNetworks, encoder: InstructionEncoder, corpus: Corpus) -> EncodedCorpus:
+    """Run autoencoder and grounding over all frames."""
+    networks.eval()
+    text = instruction_table(encoder, corpus)
+    latents, pixels, heights, confidence = [], [], [], []
+    for start in range(0, len(corpus), CHUNK):
+        images = frames_to_tensor(corpus.scene[start : start + CHUNK])
+        with bf16():
+            latents.append(networks.autoencoder.encode(images).half())
+            output = networks.grounding(images, text[corpus.rollout[start : start + CHUNK]])
+        found, sure = read_heat_maps(output.logits.float())
+        pixels.append(found)
+        confidence.append(sure)
+        heights.append(output.height_m.float())
+    body = torch.from_numpy(proprioception_vector(corpus.position, corpus.orientation, corpus.opening))
+    return EncodedCorpus(torch.cat(latents), torch.cat(pixels), torch.cat(heights), torch.cat(confidence), body, text[:, 0].clone())
+
+
+def conditions_at(encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], preset: CompactPreset, jitter_px: float = 0.0) -> Conditions:
+    """The transformer's conditions at some frames."""
+    pixels = encoded.pixels[frames]
+    if jitter_px:
+        pixels = pixels + jitter_px * torch.randn_like(pixels)
+    goals = goal_channels(pixels, preset.grid, preset.scene_size)
+    return Conditions(encoded.latents[frames].float(), goals, encoded.text[corpus.rollout[frames]], encoded.body[frames])
+
+
+def windows(encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], steps: int) -> Tensor:
+    """Latents of the current and the next frames (n, steps + 1, C, h, w)."""
+    return encoded.latents[np.concatenate([frames[:, None], corpus.later(frames, steps)], 1)].float()
+
+
+def train_transformer(
+    preset: CompactPreset,
+    config: WorldModelConfig,
+    networks: WorldModelNetworks,
+    corpus: Corpus,
+    validation: Corpus,
+    folder: Path,
+    seed: int,
+) -> None:
+    """Pretrain on everything, then let demonstrations fill half of each batch; autoencoder and grounding stay as they are."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    steps = preset.frames - 1
+    encoder = InstructionEncoder(preset.instruction_encoder)
+    encoded, held_out = encode_corpus(networks, encoder, corpus), encode_corpus(networks, encoder, validation)
+    probe = rng.integers(0, len(corpus), 2048)
+    difference = windows(encoded, corpus, probe, steps)
+    networks.residual_scale.copy_(0.5 / (difference[:, 1:] - difference[:, :1]).square().mean((0, 2, 3, 4)).sqrt())
+
+    whole = np.flatnonzero(corpus.unmasked_ahead(np.arange(len(corpus)), steps).all(1))
+    task = np.intersect1d(whole, corpus.frames_of_kind({k for k in corpus.kinds if k != "play"}))
+    whole_held_out = np.flatnonzero(validation.unmasked_ahead(np.arange(len(validation)), steps).all(1))
+    transformer = networks.transformer
+    loop = Loop(
+        "world_model", folder, transformer, steps=config.steps, learning_rate=config.learning_rate,
+        muon=lambda name: name.startswith("blocks.") and "modulation" not in name,
+    )  # fmt: skip
+    finetune_from = config.steps * (1 - config.finetune_share)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        share = 0.5 if step >= finetune_from else len(task) / len(whole)
+        count = int(rng.binomial(config.batch, share))
+        picked = np.concatenate([rng.choice(task, count), rng.choice(whole, config.batch - count)])
+        residual = networks.residual(windows(encoded, corpus, picked, steps))
+        with bf16():
+            return flow_matching_loss(transformer, residual, conditions_at(encoded, corpus, picked, preset, jitter_px=0.3)), {}
+
+    def validate() -> dict[str, float]:
+        picked = np.random.default_rng(0).choice(whole_held_out, 96)
+        residual = networks.residual(windows(held_out, validation, picked, steps))
+        noise = torch.randn(residual.shape, generator=torch.Generator().manual_seed(0))
+        with bf16():
+            imagined, _ = sample_residual(transformer, noise, conditions_at(held_out, validation, picked, preset), preset.denoising_steps)
+        error = (imagined.float() - residual).square().unflatten(1, (steps, -1)).mean((0, 2, 3, 4))
+        still = residual.square().unflatten(1, (steps, -1)).mean((0, 2, 3, 4))
+        return {"unexplained": float(error.mean() / still.mean()), "unexplained_at_horizon": float(error[-1] / still[-1])}
+
+    loop.run(loss, validate)
+
+
+def train_world_model(
+    preset: CompactPreset, config: WorldModelConfig, corpus: Corpus, validation: Corpus, folder: Path, seed: int
+) -> WorldModelNetworks:
+    """The transformer on top of the trained autoencoder and grounding; writes world_model.safetensors."""
+    networks = WorldModelNetworks(preset)
+    parts: dict[str, nn.Module] = {"autoencoder": networks.autoencoder, "grounding": networks.grounding}
+    for name, module in parts.items():
+        load_checkpoint(folder / f"{name}.safetensors", module, preset)
+    networks.requires_grad_(False)
+    networks.transformer.requires_grad_(True)
+    train_transformer(preset, config, networks, corpus, validation, folder, seed)
+    save_checkpoint(folder / "world_model.safetensors", networks, preset)
+    return networks

@@ -1,0 +1,254 @@
+"""Second stage: both experts and the gate, jointly (paper: L = L_predictive + 0.1 L_reactive + 0.05 L_gate); the world model is frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from harmowam_core.checkpoints import save_checkpoint
+from harmowam_core.instructions import InstructionEncoder
+from harmowam_core.presets import CompactPreset
+from harmowam_core.scene_view import SceneView
+from harmowam_experts import PREDICTIVE_FILE, REACTIVE_FILE
+from harmowam_experts.poses import decode_deltas, encode_deltas, rotation_6d
+from harmowam_experts.predictive import PredictiveInputs, PredictiveNetwork, hand_coordinates, predictive_loss, state_vector
+from harmowam_experts.reactive import POSITION_CENTRE, POSITION_SCALE, ReactiveNetwork, reactive_loss
+from harmowam_gate.gate_network import GATE_FILE, GateNetwork
+from harmowam_gate.labels import gripper_events, interaction_labels
+from harmowam_world_model.compact import WorldModelNetworks
+from harmowam_world_model.transformer import sample_residual
+from numpy.typing import NDArray
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from harmowam_training.config import ExpertsConfig
+from harmowam_training.dataset import Corpus
+from harmowam_training.loop import Loop
+from harmowam_training.stage1 import EncodedCorpus, bf16, conditions_at, encode_corpus, photometric
+
+IMAGINE_BATCH = 64
+EVENT_WEIGHT = 2.5  # frames near a grasp or release decide the task
+EVENT_WINDOW = 8
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the frozen world model says of some frames n of a corpus.
+
+    frames (n,); imagined (n, 12, 80, C) and hidden (n, 80, D), half precision; points (n, 2, 3) m; confidence (n, 2).
+    """
+
+    frames: NDArray[np.int64]
+    imagined: Tensor
+    hidden: Tensor
+    points: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def compute_features(
+    networks: WorldModelNetworks, encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], preset: CompactPreset, path: Path
+) -> Features:
+    """Imagine from each frame, or read what an earlier run of this imagined."""
+    if path.is_file():
+        stored = load_file(path)
+        if torch.equal(stored["frames"], torch.from_numpy(frames)):
+            return Features(frames, stored["imagined"], stored["hidden"], stored["points"].numpy(), stored["confidence"].numpy())
+    view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
+    generator = torch.Generator().manual_seed(0)
+    imagined, hidden = [], []
+    for start in track(range(0, len(frames), IMAGINE_BATCH), description=f"imagining {path.stem}"):
+        picked = frames[start : start + IMAGINE_BATCH]
+        conditions = conditions_at(encoded, corpus, picked, preset)
+        noise = torch.randn(len(picked), networks.transformer.future, *preset.grid, generator=generator)
+        with bf16():
+            residual, tokens = sample_residual(networks.transformer, noise, conditions, preset.denoising_steps)
+        latents = networks.future(residual.float(), conditions.latent)[:, 1:]
+        imagined.append(latents.flatten(3).transpose(2, 3).half())
+        hidden.append(tokens.half())
+    points = view.unproject(encoded.pixels[frames].numpy(), encoded.heights_m[frames].numpy()).astype(np.float32)
+    features = Features(frames, torch.cat(imagined), torch.cat(hidden), points, encoded.confidence[frames].clamp(max=1).numpy())
+    tensors = {"frames": torch.from_numpy(frames), "imagined": features.imagined, "hidden": features.hidden}
+    save_file(tensors | {"points": torch.from_numpy(points), "confidence": torch.from_numpy(features.confidence)}, path)
+    return features
+
+
+def wrist_tensor(corpus: Corpus, frames: NDArray[np.int64]) -> Tensor:
+    """(n, A, 3, h, w) in [0, 1]."""
+    assert corpus.wrists is not None
+    return torch.from_numpy(np.moveaxis(corpus.wrists[frames], -1, 2).copy()).float() / 255
+
+
+def gate_labels(corpus: Corpus) -> NDArray[np.bool_]:
+    """Automatic labels of every frame (N,)."""
+    labels = np.zeros(len(corpus), bool)
+    for first, last in corpus.bounds():
+        span = slice(first, last + 1)
+        labels[span] = interaction_labels(corpus.commanded[span], corpus.position[span, :, 2])
+    return labels
+
+
+def near_events(corpus: Corpus) -> NDArray[np.bool_]:
+    """Frames close to a gripper event (N,)."""
+    near = np.zeros(len(corpus), bool)
+    for first, last in corpus.bounds():
+        for arm in range(corpus.commanded.shape[1]):
+            for event in gripper_events(corpus.commanded[first : last + 1, arm]):
+                near[max(first, first + event - EVENT_WINDOW) : min(last, first + event + EVENT_WINDOW) + 1] = True
+    return near
+
+
+class ExpertBatches:
+    """Batches for the three networks from one corpus and its features."""
+
+    def __init__(self, preset: CompactPreset, corpus: Corpus, encoded: EncodedCorpus, features: Features, seed: int) -> None:
+        self.preset, self.corpus, self.encoded, self.features = preset, corpus, encoded, features
+        self.rng = np.random.default_rng(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
+        kinds = np.array(corpus.kinds)[corpus.rollout]
+        self.task_rows = np.flatnonzero((kinds[features.frames] != "play") & ~corpus.masked[features.frames])
+        self.labels = gate_labels(corpus)
+        self.weight = np.where(near_events(corpus), EVENT_WEIGHT, 1.0).astype(np.float32)
+        self.gate_frames = np.flatnonzero(~corpus.masked)
+
+    def predictive(self, rows: NDArray[np.int64], augment: bool) -> tuple[PredictiveInputs, Tensor, Tensor]:
+        """Inputs, chunk (B, K, 14) and weight (B, K)."""
+        corpus, features = self.corpus, self.features
+        frames = features.frames[rows]
+        position, orientation = corpus.position[frames], corpus.orientation[frames]
+        points = features.points[rows]
+        wrists = wrist_tensor(corpus, frames)
+        if augment:
+            points = points + self.rng.normal(0, 0.003, points.shape).astype(np.float32)
+            wrists = photometric(wrists.flatten(0, 1), self.generator).reshape(wrists.shape)
+        state = state_vector(position, orientation, corpus.opening[frames], points, features.confidence[rows])
+        inputs = PredictiveInputs(
+            wrists,
+            features.hidden[rows].float(),
+            self.encoded.latents[frames].float().flatten(2).transpose(1, 2),
+            torch.from_numpy(hand_coordinates(self.view, position)),
+            torch.from_numpy(state),
+            self.encoded.text[corpus.rollout[frames]],
+        )
+        steps = self.preset.horizon
+        later = corpus.later(frames, steps)
+        command = corpus.commanded[np.maximum(later - 1, frames[:, None])]  # the command during the interval that ends at the target
+        chunk = encode_deltas(position, orientation, corpus.position[later], corpus.orientation[later], command)
+        weight = corpus.unmasked_ahead(frames, steps) * self.weight[frames][:, None]
+        return inputs, torch.from_numpy(chunk), torch.from_numpy(weight.astype(np.float32))
+
+    def reactive(self, rows: NDArray[np.int64], imagined: bool) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Inputs of the reactive network for one random frame of each row's imagination (or the real one), and the poses there."""
+        corpus, preset = self.corpus, self.preset
+        frames = self.features.frames[rows]
+        index = self.rng.integers(1 if imagined else 0, preset.frames, len(rows))
+        there = np.minimum(frames + index, corpus.last[frames])
+        if imagined:
+            latents = self.features.imagined[rows, index - 1].float()
+        else:
+            latents = self.encoded.latents[there].float().flatten(2).transpose(1, 2)
+            latents = latents + 0.05 * torch.randn(latents.shape, generator=self.generator)
+        return (latents, self.features.hidden[rows].float(), torch.from_numpy(index)), torch.from_numpy(poses(corpus, there))
+
+    def gate(self, size: int, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Scene, wrists and labels of random frames."""
+        frames = self.rng.choice(self.gate_frames, size)
+        scene = torch.from_numpy(np.moveaxis(self.corpus.scene[frames], -1, 1).copy()).float() / 255
+        wrists = wrist_tensor(self.corpus, frames)
+        if augment:
+            scene = photometric(scene, self.generator)
+            wrists = photometric(wrists.flatten(0, 1), self.generator).reshape(wrists.shape)
+        return scene, wrists, torch.from_numpy(self.labels[frames].astype(np.float32))
+
+
+def poses(corpus: Corpus, frames: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What the reactive network regresses: (n, A, 10)."""
+    position = (corpus.position[frames] - POSITION_CENTRE) / POSITION_SCALE
+    return np.concatenate([position, rotation_6d(corpus.orientation[frames]), corpus.commanded[frames][..., None] * 2 - 1], -1).astype(np.float32)
+
+
+def train_experts(
+    preset: CompactPreset,
+    config: ExpertsConfig,
+    networks: WorldModelNetworks,
+    corpus: Corpus,
+    validation: Corpus,
+    folder: Path,
+    seed: int,
+) -> None:
+    """Writes the experts' and the gate's weights."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    networks.eval().requires_grad_(False)
+    encoder = InstructionEncoder(preset.instruction_encoder)
+    batches = []
+    for name, part, play_frames in (("training", corpus, config.play_frames), ("validation", validation, 600)):
+        encoded = encode_corpus(networks, encoder, part)
+        play = part.frames_of_kind({"play"})
+        task = np.setdiff1d(np.arange(len(part)), play)[:: config.task_stride]
+        frames = np.sort(np.concatenate([rng.choice(play, min(play_frames, len(play)), replace=False), task]))
+        features = compute_features(networks, encoded, part, frames, preset, folder / f"features_{name}.safetensors")
+        batches.append(ExpertBatches(preset, part, encoded, features, seed))
+    training, held_out = batches
+
+    predictive, reactive, gate = PredictiveNetwork(preset), ReactiveNetwork(preset), GateNetwork(preset)
+    everything = nn.ModuleDict({"predictive": predictive, "reactive": reactive, "gate": gate})
+    loop = Loop("experts", folder, everything, steps=config.steps, learning_rate=config.learning_rate)
+    weights = config.loss_weights
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        inputs, chunk, weight = training.predictive(rng.choice(training.task_rows, config.batch), augment=True)
+        with bf16():
+            of_predictive = predictive_loss(predictive, inputs, chunk, weight)
+        of_reactive = torch.zeros(())
+        for imagined in (False, True):
+            read, wanted = training.reactive(rng.integers(0, len(training.features.frames), config.batch), imagined)
+            with bf16():
+                of_reactive = of_reactive + 0.5 * reactive_loss(reactive(*read), wanted, torch.ones(len(wanted)))
+        scene, wrists, label = training.gate(config.batch, augment=True)
+        with bf16():
+            of_gate = F.binary_cross_entropy_with_logits(gate(scene, wrists).float(), label)
+        total = weights.predictive * of_predictive + weights.reactive * of_reactive + weights.gate * of_gate
+        return total, {"predictive": float(of_predictive), "reactive": float(of_reactive), "gate": float(of_gate)}
+
+    def validate() -> dict[str, float]:
+        return validation_figures(preset, held_out, predictive, reactive, gate)
+
+    loop.run(loss, validate)
+    for name, module in ((PREDICTIVE_FILE, predictive), (REACTIVE_FILE, reactive), (GATE_FILE, gate)):
+        save_checkpoint(folder / name, module, preset)
+
+
+def validation_figures(
+    preset: CompactPreset, batches: ExpertBatches, predictive: PredictiveNetwork, reactive: ReactiveNetwork, gate: GateNetwork
+) -> dict[str, float]:
+    """Open-loop figures on held-out rollouts: chunk and pose errors of the working arm (median, cm) and gate accuracy."""
+    batches.rng = np.random.default_rng(0)
+    rows = batches.rng.choice(batches.task_rows, 256)
+    inputs, chunk, weight = batches.predictive(rows, augment=False)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(chunk.shape, generator=generator) * preset.predictive.start_noise
+    with bf16():
+        sampled = predictive.sample(inputs, noise, preset.predictive.denoising_steps).float().numpy()
+    frames = batches.features.frames[rows]
+    pose = (batches.corpus.position[frames], batches.corpus.orientation[frames])
+    error = np.linalg.norm(decode_deltas(*pose, sampled)[0][..., 0, :] - decode_deltas(*pose, chunk.numpy())[0][..., 0, :], axis=-1)
+    figures = {
+        "predictive_cm": float(np.median(error[:, 5][weight[:, 5] > 0]) * 100),
+        "predictive_horizon_cm": float(np.median(error[:, -1][weight[:, -1] > 0]) * 100),
+        "gripper_wrong": float(((sampled[..., 6] > 0) != (chunk.numpy()[..., 6] > 0)).mean()),
+    }
+    for imagined in (False, True):
+        read, wanted = batches.reactive(batches.rng.integers(0, len(batches.features.frames), 512), imagined)
+        with bf16():
+            difference = (reactive(*read).float() - wanted)[:, 0, :3].norm(dim=-1) * POSITION_SCALE
+        figures["reactive_imagined_cm" if imagined else "reactive_real_cm"] = float(difference.median() * 100)
+    scene, wrists, label = batches.gate(768, augment=False)
+    with bf16():
+        figures["gate_accuracy"] = float(((gate(scene, wrists) > 0) == (label > 0.5)).float().mean())
+    return figures

@@ -1,0 +1,149 @@
+"""The compact world model: ground the instruction, encode the frame, denoise 12 future latents, decode them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from harmowam_core.instructions import InstructionEncoder
+from harmowam_core.presets import CompactPreset
+from harmowam_core.scene_view import SceneView
+from harmowam_core.stages import GroundedPoint, Imagination, Observation
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harmowam_world_model.autoencoder import Autoencoder
+from harmowam_world_model.grounding import Grounding, grounded_points, read_heat_maps
+from harmowam_world_model.protocol import GroundingMemory
+from harmowam_world_model.transformer import Conditions, VideoTransformer, goal_channels, sample_residual
+
+DenoiserFunction = Callable[..., tuple[Tensor, Tensor]]
+
+
+class WorldModelNetworks(nn.Module):
+    """All weights of the compact world model, one checkpoint.
+
+    ``residual_scale`` (12,) brings the residual of each future frame to a root mean square of 0.5.
+    """
+
+    def __init__(self, preset: CompactPreset) -> None:
+        super().__init__()
+        self.autoencoder = Autoencoder(preset.autoencoder)
+        self.grounding = Grounding(preset.grounding, preset.instruction_encoder.dim)
+        self.transformer = VideoTransformer(preset)
+        self.residual_scale: Tensor
+        self.register_buffer("residual_scale", torch.ones(preset.frames - 1))
+
+    def residual(self, latents: Tensor) -> Tensor:
+        """Latents (B, 13, C, h, w) to the scaled residual of the future ones, (B, 12 C, h, w)."""
+        return ((latents[:, 1:] - latents[:, :1]) * self.residual_scale[:, None, None, None]).flatten(1, 2)
+
+    def future(self, residual: Tensor, latent: Tensor) -> Tensor:
+        """Inverse of ``residual``: (B, 12 C, h, w) and the current latent (B, C, h, w) to (B, 13, C, h, w)."""
+        batch, channels, rows, columns = latent.shape
+        steps = residual.reshape(batch, -1, channels, rows, columns) / self.residual_scale[:, None, None, None]
+        return torch.cat([latent[:, None], latent[:, None] + steps], 1)
+
+
+def frames_to_tensor(frames: NDArray[np.uint8]) -> Tensor:
+    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).float() / 255
+
+
+def proprioception_vector(
+    position: NDArray[np.float32], orientation: NDArray[np.float32], opening: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Poses (..., A, 3) m, (..., A, 4) xyzw and openings (..., A) to the transformer's vector (..., 6 A)."""
+    x, y, z, w = np.moveaxis(orientation, -1, 0)
+    per_arm = np.concatenate(
+        [
+            (position - np.array([0.5, 0.0, 0.2], np.float32)) / 0.2,
+            opening[..., None] * 2 - 1,
+            2 * (x * y + z * w)[..., None],  # sine and cosine of the tool's yaw
+            (1 - 2 * (y * y + z * z))[..., None],
+        ],
+        -1,
+    )
+    return per_arm.reshape(*per_arm.shape[:-2], -1).astype(np.float32)
+
+
+class CompactWorldModel:
+    """Implements the WorldModel protocol on the CPU (or a CUDA device).
+
+    ``denoise`` may replace the transformer by a compiled version of itself.
+    """
+
+    def __init__(
+        self, preset: CompactPreset, networks: WorldModelNetworks, *, device: str = "cpu", denoise: DenoiserFunction | None = None
+    ) -> None:
+        self.preset = preset
+        self.networks = networks.to(device).eval().requires_grad_(False)
+        self.device = device
+        self.encoder = InstructionEncoder(preset.instruction_encoder)
+        self.view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
+        self._denoise = denoise or self.networks.transformer
+
+    def _noise(self, stamp_ns: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + stamp_ns) % (1 << 62))
+        return torch.randn(self.networks.transformer.future, *self.preset.grid, generator=generator)
+
+    def ground(self, images: Tensor, text: Tensor, memories: Sequence[GroundingMemory]) -> tuple[Tensor, list[tuple[GroundedPoint, ...]]]:
+        """Pixels (B, 2, 2) and points; where the model is unsure, the episode's last confident point stands."""
+        output = self.networks.grounding(images, text)
+        pixels, confidence = read_heat_maps(output.logits)
+        points = grounded_points(self.view, pixels.cpu(), output.height_m.cpu(), confidence.cpu())
+        kept = []
+        for seen, memory in zip(points, memories, strict=True):
+            kept.append(tuple(memory.update(point, self.preset.grounding.confidence_threshold) for point in seen))
+        used = torch.from_numpy(np.array([[p.pixel for p in group] for group in kept]))
+        return used.to(self.device), kept
+
+    @torch.inference_mode()
+    def imagine(
+        self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0
+    ) -> list[Imagination]:
+        """One imagination an observation; see the protocol."""
+        started = time.perf_counter()
+        images = frames_to_tensor(np.stack([o.image("scene") for o in observations])).to(self.device)
+        if images.shape[-2:] != self.preset.scene_size:
+            raise ValueError(f"scene image is {tuple(images.shape[-2:])}, preset '{self.preset.name}' needs {self.preset.scene_size}")
+        text = self.encoder.encode([o.instruction for o in observations]).to(self.device)
+        pixels, points = self.ground(images, text, memories)
+        grounded = time.perf_counter()
+        latent = self.networks.autoencoder.encode(images)
+        body = proprioception_vector(
+            np.stack([o.ee_position for o in observations]),
+            np.stack([o.ee_orientation for o in observations]),
+            np.stack([o.gripper for o in observations]),
+        )
+        conditions = Conditions(
+            latent,
+            goal_channels(pixels, self.preset.grid, self.preset.scene_size),
+            text[:, 0],
+            torch.from_numpy(body).to(self.device),
+        )
+        noise = torch.stack([self._noise(o.stamp_ns, seed) for o in observations]).to(self.device)
+        residual, hidden = sample_residual(self._denoise, noise, conditions, self.preset.denoising_steps)
+        latents = self.networks.future(residual.float(), latent)  # (B, 13, C, h, w)
+        denoised = time.perf_counter()
+        decoded = self.networks.autoencoder.decode(latents.flatten(0, 1))
+        frames = (decoded * 255).round().byte().permute(0, 2, 3, 1).unflatten(0, latents.shape[:2]).cpu().numpy()
+        timings = {"grounding": grounded - started, "denoising": denoised - grounded, "decoding": time.perf_counter() - denoised}
+        tokens = latents.flatten(3).transpose(2, 3).cpu().numpy()  # (B, 13, N, C)
+        return [
+            Imagination(
+                observation.stamp_ns,
+                observation.stamp_ns // 1_000_000,
+                np.ascontiguousarray(frames[b]),
+                self.preset.frame_period_s,
+                np.ascontiguousarray(tokens[b]),
+                hidden[b].float().cpu().numpy(),
+                points[b],
+                timings,
+            )
+            for b, observation in enumerate(observations)
+        ]
+
+
