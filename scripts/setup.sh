@@ -72,7 +72,8 @@ if ! is_current build/.inputs "$inputs"; then
     (
         source ./setup.bash
         # The wheels' prefix has no local_setup.*, which colcon remarks on each time; the variables are set in setup.bash.
-        colcon build --symlink-install --metas colcon.meta --cmake-args -DPython3_EXECUTABLE="$(command -v python)" \
+        # As a module: executables then run with this environment's Python, also where colcon itself is the system's.
+        python -m colcon build --symlink-install --metas colcon.meta --cmake-args -DPython3_EXECUTABLE="$(command -v python)" \
             2> >(grep -v "doesn't contain any 'local_setup" >&2)
     )
     echo "$inputs" > build/.inputs
