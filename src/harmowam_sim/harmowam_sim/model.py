@@ -108,8 +108,10 @@ def _add_room(spec: mujoco.MjSpec, look: Appearance) -> None:
     visual.quality.shadowsize = 512
     visual.map.shadowscale = 0.4
     visual.quality.offsamples = 0
-    visual.headlight.ambient[:] = look.ambient
-    visual.headlight.diffuse[:] = HEADLIGHT
+    # As a camera's exposure would, keep a lit horizontal surface from clipping.
+    exposure = min(1.0, 1.0 / (look.ambient + 0.95 * look.light_intensity + 0.6 * HEADLIGHT))
+    visual.headlight.ambient[:] = exposure * look.ambient
+    visual.headlight.diffuse[:] = exposure * HEADLIGHT
     visual.headlight.specular[:] = 0.0
     # The extent scales clipping planes and shadows: fixed, so that pictures do not depend on what stands on the table.
     spec.stat.extent = 2.0
@@ -122,7 +124,7 @@ def _add_room(spec: mujoco.MjSpec, look: Appearance) -> None:
         type=mujoco.mjtLightType.mjLIGHT_SPOT,
         pos=look.light_position,
         dir=(target - look.light_position) / np.linalg.norm(target - look.light_position),
-        diffuse=[look.light_intensity] * 3,
+        diffuse=[exposure * look.light_intensity] * 3,
         ambient=[0.0] * 3,
         specular=[0.15] * 3,
         cutoff=60.0,

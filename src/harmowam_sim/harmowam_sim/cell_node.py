@@ -1,0 +1,143 @@
+"""The simulated cell as a ROS node: to the graph, cameras and an arm driver; under /sim, what only a simulator can offer."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from harmowam_core import messages, topics
+from harmowam_core.cell import load_cell
+from harmowam_core.health import Level
+from harmowam_core.lifecycle import ManagedNode, run
+from harmowam_core.qos import COMMAND, LATEST, SENSOR
+from harmowam_sim.driver import TrajectoryRefused
+from harmowam_sim.environments import ENVIRONMENTS, TASKS, sample_episode
+from harmowam_sim.live import LiveCell, is_behind
+
+SCORE_TOPIC = "/sim/score"
+RESET_SERVICE = "/sim/reset"
+TICK_S = 0.01  # of physics and joint states
+SCORE_PERIOD_S = 0.1  # scored every control period, published every other one
+LOG_PERIOD_S = 0.1
+
+
+class CellNode(ManagedNode):
+    """Cameras, joint states and trajectory controllers of one simulated episode, in real time."""
+
+    def __init__(self) -> None:
+        super().__init__("cell")
+
+    def declare(self) -> None:
+        """Declare what there is to choose; task, environment and seed take effect at /sim/reset."""
+        self.parameter("task", "pick_fruit", "Task laid out on the table.", choices=TASKS)
+        self.parameter("environment", "in_domain", "What differs from the demonstrations.", choices=ENVIRONMENTS)
+        self.parameter("seed", 0, "Of the layout of objects.", lower=0, upper=2**31 - 1)
+        self.factor = self.parameter("real_time_factor", 1.0, "Seconds of physics a second.", lower=0.05, upper=10.0, read_only=True)
+        self.camera_rate_hz = self.parameter("camera_rate", 10.0, "Images a second of each camera.", lower=1.0, upper=30.0, read_only=True)
+        self.state_log = self.parameter(
+            "state_log", "", "File (.npz) for the simulator's states at the end; empty for none.", read_only=True
+        )
+        self.cell_name = self.parameter("cell", "franka_dual", "Cell profile by name, or path of a profile.", read_only=True)
+
+    def configure(self) -> None:
+        """Build the episode and the interfaces."""
+        self._scored = False
+        self.cell = load_cell(self.cell_name)
+        self.live = self._lay_out()
+        cameras = self.cell.cameras
+        self.images = {c.name: self.create_lifecycle_publisher(Image, topics.camera_image(c.name), SENSOR) for c in cameras}
+        self.infos = {c.name: self.create_lifecycle_publisher(CameraInfo, topics.camera_info(c.name), SENSOR) for c in cameras}
+        self.joints = self.create_lifecycle_publisher(JointState, topics.JOINT_STATES, SENSOR)
+        self.scores = self.create_lifecycle_publisher(String, SCORE_TOPIC, LATEST)
+        controllers = self.cell.controllers
+        self.create_subscription(JointTrajectory, controllers.arm_topic, lambda m: self._follow("arm", m), COMMAND)
+        self.create_subscription(JointTrajectory, controllers.gripper_topic, lambda m: self._follow("gripper", m), COMMAND)
+        self.create_service(Trigger, RESET_SERVICE, self._reset)
+
+    def activate(self) -> None:
+        """Let time run."""
+        self.live.start(self.now_ns() / 1e9)
+        self.create_timer(TICK_S, self._tick)
+        self.create_timer(1.0 / self.camera_rate_hz, self._capture)
+        self.create_timer(SCORE_PERIOD_S, self._score)
+        self.create_timer(LOG_PERIOD_S, lambda: self.live.record(self.now_ns()))
+
+    def deactivate(self) -> None:
+        """Keep the log."""
+        if self.state_log:
+            self.live.log.save(Path(self.state_log))
+            self.get_logger().info(f"{len(self.live.log.qpos)} states in {self.state_log}")
+
+    def cleanup(self) -> None:
+        """Free the renderer."""
+        self.live.close()
+
+    def _lay_out(self) -> LiveCell:
+        task, environment, seed = (self.get_parameter(name).value for name in ("task", "environment", "seed"))
+        return LiveCell(sample_episode(task, environment, seed), self.cell, self.factor)
+
+    def _tick(self) -> None:
+        now_ns = self.now_ns()
+        self.live.advance(now_ns / 1e9)
+        self.joints.publish(messages.joint_state_to_message(self.live.joint_state(now_ns)))
+        self.health.event("joint states")
+
+    def _capture(self) -> None:
+        stamp_ns = self.now_ns()
+        self.live.advance(stamp_ns / 1e9)
+        started = time.perf_counter()
+        pictures = self.live.pictures()
+        self.health.latency("rendering", time.perf_counter() - started)
+        for camera in self.cell.cameras:
+            image = messages.image_to_message(pictures[camera.name], stamp_ns, messages.optical_frame(camera.name))
+            self.images[camera.name].publish(image)
+            self.infos[camera.name].publish(messages.camera_info_from(camera, stamp_ns))
+        self.health.event("images")
+
+    def _follow(self, controller: str, message: JointTrajectory) -> None:
+        driver = self.live.arm_driver if controller == "arm" else self.live.gripper_driver
+        try:
+            driver.accept(message, self.now_ns() / 1e9)
+        except TrajectoryRefused as refused:
+            self.get_logger().warning(f"{controller} controller: {refused}")
+            self.health.fault(f"{controller} controller", str(refused), Level.WARN)
+            return
+        self.health.clear(f"{controller} controller")
+        self.health.event(f"{controller} trajectories")
+
+    def _score(self) -> None:
+        score = self.live.score()
+        self._scored = not self._scored
+        if self._scored:
+            self.scores.publish(String(data=json.dumps(score)))
+        factor = self.live.achieved_factor
+        level = Level.WARN if is_behind(factor, self.factor) else Level.OK
+        self.health.fault("real-time factor", f"{factor:.2f}", level)
+
+    def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Lay out the episode that the parameters name now; the log starts anew."""
+        try:
+            live = self._lay_out()
+        except (ValueError, RuntimeError) as error:
+            response.success, response.message = False, str(error)
+            return response
+        self.live.close()
+        self.live = live
+        self.live.start(self.now_ns() / 1e9)
+        response.success, response.message = True, live.spec.instruction
+        return response
+
+
+def main() -> None:
+    """Run the node."""
+    run(CellNode)
+
+
+if __name__ == "__main__":
+    main()
