@@ -47,7 +47,7 @@ class CompiledModule:
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         shapes = tuple(tuple(x.shape) for x in inputs)
         if shapes != self.shapes:
-            raise BackendError(f"the {self.backend} network was compiled for input shapes {self.shapes}, got {shapes}; compile one for these")
+            raise BackendError(f"this {self.backend} network was compiled for input shapes {self.shapes}, got {shapes}; compile another")
         outputs = self._run(*inputs)
         return outputs[0] if self._single else outputs
 
@@ -91,7 +91,7 @@ def _resolve_precision(backend: str, precision: str) -> Literal["f32", "bf16"]:
     only = {"torch": "f32", "torch_bf16": "bf16", "onnxruntime": "f32"}.get(backend)
     if only is not None:
         if precision not in ("auto", only):
-            raise BackendError(f"backend '{backend}' computes in {only}, not {precision}; use 'torch_bf16', 'openvino' or 'tensorrt' for bf16")
+            raise BackendError(f"backend '{backend}' computes in {only}, not {precision}; choose another backend for that")
         return "f32" if only == "f32" else "bf16"
     if precision == "auto":
         if backend == "tensorrt":
@@ -232,7 +232,7 @@ def _import_tensorrt() -> Any:
             import tensorrt_rtx as tensorrt
         except ImportError as error:
             raise BackendError(
-                "backend 'tensorrt' needs TensorRT: `pip install tensorrt` (data-centre and Jetson GPUs) or `pip install tensorrt_rtx` (RTX GPUs)"
+                "backend 'tensorrt' needs TensorRT: `pip install tensorrt`, or on GeForce and RTX GPUs `pip install tensorrt_rtx`"
             ) from error
     return tensorrt
 
@@ -261,7 +261,7 @@ def build_tensorrt_engine(onnx_path: Path, precision: str, compute_capability: t
 def _build_tensorrt(module: nn.Module, inputs: tuple[Tensor, ...], precision: str, stem: Path, threads: int | None) -> _Run:
     trt = _import_tensorrt()
     if inputs[0].device.type != "cuda":
-        raise BackendError(f"backend 'tensorrt' runs on an NVIDIA GPU, not on {inputs[0].device}; use device 'cuda', or backend 'openvino' on a CPU")
+        raise BackendError(f"backend 'tensorrt' needs device 'cuda', not '{inputs[0].device}'; on a CPU use 'openvino'")
     major, minor = torch.cuda.get_device_capability(inputs[0].device)
     engine_path = stem.parent / f"{stem.name}-sm{major}{minor}-{trt.__version__}.engine"
     if not engine_path.exists():
@@ -274,11 +274,19 @@ def _build_tensorrt(module: nn.Module, inputs: tuple[Tensor, ...], precision: st
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     in_names = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
     out_names = [n for n in names if n not in in_names]
-    dtypes = {trt.float32: torch.float32, trt.bfloat16: torch.bfloat16, trt.float16: torch.float16, trt.int32: torch.int32, trt.int64: torch.int64}
+    dtypes = {
+        trt.float32: torch.float32,
+        trt.bfloat16: torch.bfloat16,
+        trt.float16: torch.float16,
+        trt.int32: torch.int32,
+        trt.int64: torch.int64,
+    }
 
     def run(*x: Tensor) -> tuple[Tensor, ...]:
         x = tuple(t.contiguous() for t in x)
-        y = tuple(torch.empty(tuple(engine.get_tensor_shape(n)), dtype=dtypes[engine.get_tensor_dtype(n)], device=x[0].device) for n in out_names)
+        y = tuple(
+            torch.empty(tuple(engine.get_tensor_shape(n)), dtype=dtypes[engine.get_tensor_dtype(n)], device=x[0].device) for n in out_names
+        )
         for name, t in (*zip(in_names, x, strict=True), *zip(out_names, y, strict=True)):
             context.set_tensor_address(name, t.data_ptr())
         stream = torch.cuda.current_stream()

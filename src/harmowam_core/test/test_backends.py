@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from harmowam_core.backends import BackendError, compile_module
 from torch import Tensor, nn
+
+from harmowam_core.backends import BackendError, compile_module
 
 WIDTH, HEADS, TOKENS, CHANNELS = 192, 6, 80, 24
 
@@ -78,7 +79,13 @@ EXAMPLE = (torch.randn(1, TOKENS, CHANNELS, generator=torch.Generator().manual_s
 
 @pytest.mark.parametrize(
     ("backend", "precision", "tolerance"),
-    [("torch", "f32", 0.0), ("torch_bf16", "bf16", 0.1), ("onnxruntime", "f32", 1e-3), ("openvino", "f32", 1e-3), ("openvino", "bf16", 0.1)],
+    [
+        ("torch", "f32", 0.0),
+        ("torch_bf16", "bf16", 0.1),
+        ("onnxruntime", "f32", 1e-3),
+        ("openvino", "f32", 1e-3),
+        ("openvino", "bf16", 0.1),
+    ],
 )
 def test_backend_agrees_on_inputs_it_was_not_built_with(network, tmp_path: Path, backend, precision, tolerance) -> None:
     compiled = compile_module(network, EXAMPLE, backend, cache_dir=tmp_path, precision=precision, threads=1)
@@ -134,7 +141,11 @@ def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("backend", "precision", "message"),
-    [("tflite", "auto", "unknown backend 'tflite'"), ("torch", "f16", "unknown precision 'f16'"), ("onnxruntime", "bf16", "computes in f32")],
+    [
+        ("tflite", "auto", "unknown backend 'tflite'"),
+        ("torch", "f16", "unknown precision 'f16'"),
+        ("onnxruntime", "bf16", "computes in f32"),
+    ],
 )
 def test_unknown_choices_are_named(tmp_path: Path, backend, precision, message) -> None:
     with pytest.raises(BackendError, match=message):

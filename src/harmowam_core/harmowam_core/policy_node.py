@@ -1,0 +1,159 @@
+"""What the nodes that serve a learned model share: parameters, sensor input, the task, and errors that never stop the node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from harmowam_msgs.msg import Task as TaskMsg
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from sensor_msgs.msg import Image
+from sensor_msgs.msg import JointState as JointStateMsg
+
+from harmowam_core import topics
+from harmowam_core.backends import BACKENDS
+from harmowam_core.health import Level
+from harmowam_core.kinematics import Kinematics
+from harmowam_core.lifecycle import ManagedNode
+from harmowam_core.messages import image_from_message, joint_state_from_message, stamp_from_message, task_from_message
+from harmowam_core.observation import NotReadyError, ObservationAssembler
+from harmowam_core.qos import LATCHED, SENSOR
+from harmowam_core.stages import Observation
+from harmowam_core.status import Task
+from harmowam_core.wan_preset import load_any_preset
+
+LOG_PERIOD_S = 1.0
+
+
+class PolicyNode(ManagedNode):
+    """A node around one model. ``model`` replaces the one that the parameters name (tests, embedding).
+
+    Sensor callbacks run in the node's default group and the model in ``model_group``, so that a long inference delays no
+    sensor; run it with two threads.
+    """
+
+    cameras: tuple[str, ...] | None = None
+    """Cameras an observation needs; None: all of the cell's."""
+
+    def __init__(self, name: str, model: Any = None) -> None:
+        self._given_model = model
+        super().__init__(name)
+        self.model_group = MutuallyExclusiveCallbackGroup()
+        self.task: Task | None = None
+        self._inputs_lock, self._model_lock = Lock(), Lock()
+        self._logged_s: dict[str, float] = {}
+
+    def declare(self) -> None:
+        """Parameters of every model."""
+        self.parameter("preset", "compact", "Preset by name (harmowam_core/config/presets) or path.", read_only=True)
+        self.parameter("weights_directory", "", "Folder of the weights; empty: those that ship with the preset.", read_only=True)
+        self.parameter("device", "cpu", "Where the model runs.", choices=("cpu", "cuda"), read_only=True)
+        self.parameter("backend", "torch", "What runs the model's networks.", choices=BACKENDS, read_only=True)
+        self.parameter("threads", 1, "CPU threads of the model.", lower=1, upper=256, read_only=True)
+
+    def load(self, preset: str, **options: Any) -> Any:
+        """The model of a preset; options as of the packages' ``load_...`` functions."""
+        raise NotImplementedError
+
+    def on_task(self) -> None:
+        """The task has changed (``self.task``)."""
+
+    def on_image(self, camera: str, stamp_ns: int) -> None:
+        """An image has come in; called in the sensors' group, so return quickly."""
+
+    def value(self, name: str) -> Any:
+        """The present value of a parameter."""
+        return self.get_parameter(name).value
+
+    def configure(self) -> None:
+        """Load preset and model, then listen to the sensors and the task."""
+        preset = load_any_preset(self.value("preset"))
+        cell = preset.load_cell()
+        torch.set_num_threads(self.value("threads"))
+        cameras = self.cameras or tuple(camera.name for camera in cell.cameras)
+        sizes = {name: preset.scene_size if name == "scene" else preset.wrist_size for name in cameras}
+        self._assembler = ObservationAssembler(cell, Kinematics(cell), sizes)
+        self.model = self._given_model if self._given_model is not None else self._load()
+        self.create_subscription(JointStateMsg, topics.JOINT_STATES, self._receive_joint_state, SENSOR)
+        self.create_subscription(TaskMsg, topics.TASK, self._receive_task, LATCHED)
+        for camera in cameras:
+            self.create_subscription(Image, topics.camera_image(camera), partial(self._receive_image, camera), SENSOR)
+
+    def cleanup(self) -> None:
+        """Wait for the model's last answer, then let it go."""
+        with self._model_lock:
+            self.model = None
+        self.task = None
+
+    def _load(self) -> Any:
+        started = time.monotonic()
+        directory = self.value("weights_directory")
+        options = {name: self.value(name) for name in ("device", "backend")}
+        if options["device"] == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("device is 'cuda' but PyTorch sees no GPU; set device to 'cpu', or install the CUDA build of PyTorch")
+        model = self.load(self.value("preset"), **options, weights=Path(directory) if directory else None)
+        took_s = time.monotonic() - started
+        self.get_logger().info(f"loaded {type(model).__name__} of preset '{self.value('preset')}' in {took_s:.1f} s: {options}")
+        return model
+
+    def infer(self, what: str, stamp_ns: int, work: Callable[[Observation], None]) -> None:
+        """Give ``work`` the observation of a stamp, if the node is active; time it as ``what`` and report what it raises."""
+        with self._model_lock, self.reported(what):
+            if not self.active:
+                return
+            with self._inputs_lock:
+                observation = self._assembler.assemble(stamp_ns)
+            started_s = time.monotonic()
+            work(observation)
+            self.health.latency(what, time.monotonic() - started_s)
+            self.health.latency(f"{what}, from observation", (self.now_ns() - stamp_ns) * 1e-9)
+            self.health.event(what)
+
+    @contextmanager
+    def reported(self, what: str) -> Iterator[None]:
+        """Whatever is raised inside becomes a fault named ``what`` and a log line a second; the next success clears it."""
+        try:
+            yield
+        except Exception as error:  # a bad message or a failing model must not end the node
+            text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            waiting = isinstance(error, NotReadyError)
+            self.health.fault(what, text, Level.WARN if waiting else Level.ERROR)
+            now_s = time.monotonic()
+            if now_s - self._logged_s.get(what, -LOG_PERIOD_S) >= LOG_PERIOD_S:
+                self._logged_s[what] = now_s
+                if waiting:
+                    self.get_logger().warning(f"{what}: {text}")
+                else:
+                    self.get_logger().error(f"{what}: {text}")
+        else:
+            self.health.clear(what)
+
+    def _receive_image(self, camera: str, message: Image) -> None:
+        with self.reported(f"{camera} image"):
+            image, stamp_ns = image_from_message(message), stamp_from_message(message.header.stamp)
+            with self._inputs_lock:
+                self._assembler.add_image(camera, image, stamp_ns)
+            self.health.event(f"{camera} image")
+            self.on_image(camera, stamp_ns)
+
+    def _receive_joint_state(self, message: JointStateMsg) -> None:
+        with self.reported("joint states"):
+            state = joint_state_from_message(message)
+            with self._inputs_lock:
+                self._assembler.add_joint_state(state)
+            self.health.event("joint states")
+
+    def _receive_task(self, message: TaskMsg) -> None:
+        with self.reported("task"):
+            task = task_from_message(message)
+            with self._inputs_lock:
+                self._assembler.set_instruction(task.instruction)
+            self.task = task
+            self.get_logger().info(f"task {task.task_id}: '{task.instruction}'" if task.task_id else "no task")
+            self.on_task()

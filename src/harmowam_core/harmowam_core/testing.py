@@ -1,0 +1,107 @@
+"""A private ROS graph for tests of nodes: a cell that publishes what cameras and arms would, and an ear on every topic of interest."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+from sensor_msgs.msg import JointState as JointStateMsg
+
+from harmowam_core import topics
+from harmowam_core.cell import Cell, load_cell
+from harmowam_core.kinematics import Kinematics
+from harmowam_core.messages import image_to_message, joint_state_to_message, optical_frame, task_to_message
+from harmowam_core.qos import COMMAND, LATCHED, SENSOR
+from harmowam_core.stages import JointState
+from harmowam_core.status import Task
+
+
+class FakeCell(Node):
+    """Publishes images of one grey value and home joint states when told; ``heard[topic]`` lists what came in on ``listen``."""
+
+    def __init__(self, cell: Cell | None = None) -> None:
+        super().__init__("fake_cell")
+        self.cell = cell or load_cell()
+        self.heard: dict[str, list[Any]] = defaultdict(list)
+        self._names = self.cell.arm_joint_names + self.cell.finger_joint_names
+        self._home = np.concatenate([Kinematics(self.cell).home(), np.full(len(self.cell.arms), self.cell.finger_travel)])
+        self._images = {c.name: self.create_publisher(Image, topics.camera_image(c.name), SENSOR) for c in self.cell.cameras}
+        self._joints = self.create_publisher(JointStateMsg, topics.JOINT_STATES, SENSOR)
+        self._task = self.create_publisher(type(task_to_message(Task(0, 0, ""))), topics.TASK, LATCHED)
+        self.listen(DiagnosticArray, topics.DIAGNOSTICS, COMMAND)
+
+    def listen(self, message_type: Any, topic: str, qos: QoSProfile) -> None:
+        """Record what comes in on a topic."""
+        self.create_subscription(message_type, topic, self.heard[topic].append, qos)
+
+    def set_task(self, task_id: int, instruction: str) -> None:
+        """Publish a task; id 0 without words ends it."""
+        self._task.publish(task_to_message(Task(self.get_clock().now().nanoseconds, task_id, instruction)))
+
+    def sense(
+        self, grey: int = 128, *, cameras: tuple[str, ...] | None = None, joint_offset: float = 0.0, height: int | None = None
+    ) -> int:
+        """Publish joint states and images (all cameras' unless named) of one stamp, which is returned."""
+        stamp_ns = self.get_clock().now().nanoseconds
+        state = JointState(stamp_ns, self._names, self._home, np.zeros(len(self._names)))
+        message = joint_state_to_message(state)
+        message.position[0] += joint_offset
+        self._joints.publish(message)
+        for camera in self.cell.cameras:
+            if cameras is None or camera.name in cameras:
+                image = np.full((height or camera.height, camera.width, 3), grey, np.uint8)
+                self._images[camera.name].publish(image_to_message(image, stamp_ns, optical_frame(camera.name)))
+        return stamp_ns
+
+    def diagnosis(self, node: str) -> tuple[int, str, dict[str, str]]:
+        """Level, message and values that a node last reported on /diagnostics; level -1 before that."""
+        for array in reversed(self.heard[topics.DIAGNOSTICS]):
+            for status in array.status:
+                if status.name == f"/{node}":
+                    return status.level[0], status.message, {v.key: v.value for v in status.values}
+        return -1, "", {}
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 15.0, meanwhile: Callable[[], Any] | None = None) -> Any:
+    """Poll until ``condition`` is true and return its value; calls ``meanwhile`` every 50 ms. AssertionError names ``what``."""
+    end_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end_s, f"no {what} within {timeout_s} s"
+        if meanwhile is not None:
+            meanwhile()
+        time.sleep(0.05)
+    return value
+
+
+@contextmanager
+def graph(*make_nodes: Callable[[], Node]) -> Iterator[tuple[FakeCell, list[Any]]]:
+    """A fake cell and the nodes under test, spinning in threads, in a DDS domain of their own; all are torn down at the end."""
+    rclpy.init(args=[], domain_id=random.randint(1, 100))
+    executor = MultiThreadedExecutor(4)
+    nodes: list[Any] = []
+    try:
+        cell = FakeCell()
+        nodes = [make() for make in make_nodes]
+        for node in (cell, *nodes):
+            executor.add_node(node)
+        spinner = Thread(target=executor.spin, daemon=True)
+        spinner.start()
+        yield cell, nodes
+        executor.shutdown(timeout_sec=5.0)
+        spinner.join(timeout=5.0)
+        for node in (*nodes, cell):
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()

@@ -1,0 +1,40 @@
+"""What both expert nodes are: on each imagination, the observation of the same stamp in, an action chunk out."""
+
+from __future__ import annotations
+
+from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
+from harmowam_msgs.msg import Imagination as ImaginationMsg
+
+from harmowam_core import topics
+from harmowam_core.messages import chunk_to_message, imagination_from_message
+from harmowam_core.policy_node import PolicyNode
+from harmowam_core.qos import LATEST
+from harmowam_core.stages import Expert, Imagination, Observation, StageError
+from harmowam_experts.protocol import ActionExpert
+
+
+class ExpertNode(PolicyNode):
+    """Serves one action expert; a subclass says which and loads it."""
+
+    source: Expert
+
+    def __init__(self, model: ActionExpert | None = None) -> None:
+        super().__init__(f"{self.source.value}_expert", model)
+
+    def configure(self) -> None:
+        """Add the chunk's publisher and listen to imaginations."""
+        self._publisher = self.create_lifecycle_publisher(ActionChunkMsg, topics.chunk(self.source), LATEST)
+        super().configure()
+        if self.model.source != self.source:
+            raise StageError(f"the model is a {self.model.source.value} expert, expected a {self.source.value} one")
+        self.create_subscription(ImaginationMsg, topics.IMAGINATION, self._receive_imagination, LATEST, callback_group=self.model_group)
+
+    def _receive_imagination(self, message: ImaginationMsg) -> None:
+        with self.reported("imagination"):
+            imagination = imagination_from_message(message)
+            self.health.event("imagination")
+            self.infer("chunk", imagination.stamp_ns, lambda observation: self._act(observation, imagination))
+
+    def _act(self, observation: Observation, imagination: Imagination) -> None:
+        [chunk] = self.model.act([observation], [imagination])
+        self._publisher.publish(chunk_to_message(chunk))

@@ -1,0 +1,91 @@
+"""World-model node: newest scene image, joint states and task in, imagination and its preview out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from harmowam_msgs.msg import Imagination as ImaginationMsg
+from sensor_msgs.msg import Image
+
+from harmowam_core import topics
+from harmowam_core.lifecycle import run
+from harmowam_core.messages import image_to_message, imagination_to_message, optical_frame
+from harmowam_core.policy_node import PolicyNode
+from harmowam_core.qos import LATEST
+from harmowam_core.stages import Imagination, Observation
+from harmowam_world_model import load_world_model
+from harmowam_world_model.protocol import GroundingMemory, WorldModel
+
+PREVIEW_EVERY = 3  # frames of the preview strip: 0, 3, 6, 9, 12
+
+
+class WorldModelNode(PolicyNode):
+    """Imagines from the newest scene image as fast as the machine can, up to ``rate``, while a task is set."""
+
+    cameras = ("scene",)
+
+    def __init__(self, model: WorldModel | None = None) -> None:
+        self._memory = GroundingMemory()
+        self._newest_ns: int | None = None
+        self._started_s = 0.0
+        super().__init__("world_model", model)
+        # An image wakes the model by this, so that sensors and model stay in threads of their own.
+        self._wake = self.create_guard_condition(self._imagine_newest, callback_group=self.model_group)
+
+    def declare(self) -> None:
+        """Add the rate and the seed."""
+        super().declare()
+        self.parameter("rate", 5.0, "Most imaginations a second, Hz; images in between are dropped.", lower=0.1, upper=100.0)
+        self.parameter("seed", 0, "Seed of the imagination's noise.", lower=0, upper=2**31 - 1)
+
+    def load(self, preset: str, **options: Any) -> WorldModel:
+        """The preset's world model."""
+        return load_world_model(preset, **options)
+
+    def configure(self) -> None:
+        """Add the publishers."""
+        self._publisher = self.create_lifecycle_publisher(ImaginationMsg, topics.IMAGINATION, LATEST)
+        self._preview = self.create_lifecycle_publisher(Image, topics.PREVIEW, LATEST)
+        super().configure()
+
+    def on_task(self) -> None:
+        """What was grounded for the last task means nothing for this one."""
+        self._memory = GroundingMemory()
+
+    def on_image(self, camera: str, stamp_ns: int) -> None:
+        """Remember the newest image alone."""
+        self._newest_ns = stamp_ns
+        if self.task is not None and self.task.task_id:
+            self._wake.trigger()
+
+    def _imagine_newest(self) -> None:
+        stamp_ns, now_s = self._newest_ns, time.monotonic()
+        # A little early rather than a whole camera period late.
+        if stamp_ns is None or now_s - self._started_s < 0.9 / self.value("rate"):
+            return
+        self._started_s, self._newest_ns = now_s, None
+        self.infer("imagination", stamp_ns, self._imagine)
+
+    def _imagine(self, observation: Observation) -> None:
+        [imagination] = self.model.imagine([observation], [self._memory], self.value("seed"))
+        self._publisher.publish(imagination_to_message(imagination))
+        for stage, seconds in imagination.timings_s.items():
+            self.health.latency(stage, seconds)
+        if self._preview.get_subscription_count():
+            self._preview.publish(image_to_message(preview_strip(imagination), imagination.stamp_ns, optical_frame("scene")))
+
+
+def preview_strip(imagination: Imagination) -> np.ndarray:
+    """Every third frame side by side, (H, 5 W, 3) uint8."""
+    return np.concatenate(list(imagination.frames[::PREVIEW_EVERY]), axis=1)
+
+
+def main() -> None:
+    """Run the node; sensors and model overlap."""
+    run(WorldModelNode, threads=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The world-model node over real DDS, around stand-in models."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harmowam_msgs.msg import Imagination as ImaginationMsg
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+
+from harmowam_core import topics
+from harmowam_core.messages import image_from_message, imagination_from_message
+from harmowam_core.qos import LATEST
+from harmowam_core.stages import Imagination
+from harmowam_core.testing import FakeCell, graph, wait_for
+from harmowam_world_model.world_model_node import WorldModelNode
+
+
+class StandIn:
+    """Repeats the scene 13 times; remembers what it was asked."""
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.delay_s = delay_s
+        self.calls: list[tuple[int, str, object, int]] = []
+
+    def imagine(self, observations, memories, seed=0):
+        [observation], [memory] = observations, memories
+        self.calls.append((observation.stamp_ns, observation.instruction, memory, seed))
+        time.sleep(self.delay_s)
+        frames = np.repeat(observation.image("scene")[None], 13, 0)
+        zeros = np.zeros((13, 80, 12), np.float32)
+        stamp_ns = observation.stamp_ns
+        hidden = np.zeros((80, 16), np.float32)
+        return [Imagination(stamp_ns, stamp_ns // 1_000_000, frames, 0.1, zeros, hidden, timings_s={"denoising": 0.01})]
+
+
+class Raising(StandIn):
+    """Raises while ``broken``."""
+
+    broken = True
+
+    def imagine(self, observations, memories, seed=0):
+        if self.broken:
+            raise RuntimeError("out of memory, as a GPU would")
+        return super().imagine(observations, memories, seed)
+
+
+class NotFinite(StandIn):
+    """Its latents hold a NaN."""
+
+    def imagine(self, observations, memories, seed=0):
+        [good] = super().imagine(observations, memories, seed)
+        good.latents[3, 2, 1] = np.nan
+        return [Imagination(good.stamp_ns, 1, good.frames, 0.1, good.latents, good.hidden)]
+
+
+Serve = Callable[[StandIn], tuple[FakeCell, WorldModelNode]]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Brings up the node around a model and listens to it."""
+    running = []
+
+    def start(model: StandIn) -> tuple[FakeCell, WorldModelNode]:
+        context = graph(partial(WorldModelNode, model))
+        cell, [node] = context.__enter__()
+        running.append(context)
+        cell.listen(ImaginationMsg, topics.IMAGINATION, LATEST)
+        wait_for(lambda: node.active and cell.count_subscribers(topics.TASK), "active node")
+        return cell, node
+
+    yield start
+    for context in running:
+        context.__exit__(None, None, None)
+
+
+def test_imagines_what_the_camera_sees_only_while_there_is_a_task(serve: Serve) -> None:
+    model = StandIn()
+    cell, _ = serve(model)
+    cell.listen(Image, topics.PREVIEW, LATEST)
+    heard = cell.heard[topics.IMAGINATION]
+    for _ in range(6):
+        cell.sense()
+        time.sleep(0.05)
+    assert not heard
+    cell.set_task(1, "put the banana on the plate")
+    wait_for(lambda: heard and cell.heard[topics.PREVIEW], "imagination and preview", meanwhile=lambda: cell.sense(grey=77))
+    imagination = imagination_from_message(heard[-1])
+    assert imagination.frames.shape == (13, 64, 80, 3) and (imagination.frames == 77).all()
+    assert imagination.stamp_ns in [call[0] for call in model.calls] and model.calls[0][1] == "put the banana on the plate"
+    assert image_from_message(cell.heard[topics.PREVIEW][-1]).shape == (64, 5 * 80, 3)
+    cell.set_task(0, "")
+    time.sleep(0.3)
+    heard.clear()
+    for _ in range(6):
+        cell.sense()
+        time.sleep(0.05)
+    assert not heard
+
+
+def test_a_new_task_forgets_what_was_grounded(serve: Serve) -> None:
+    model = StandIn()
+    cell, _ = serve(model)
+    for task_id, words in ((1, "stack the cans"), (2, "pick the pear")):
+        cell.set_task(task_id, words)
+        wait_for(lambda words=words: sum(c[1] == words for c in model.calls) >= 2, "two imaginations", meanwhile=cell.sense)
+    memories = {words: {id(c[2]) for c in model.calls if c[1] == words} for words in ("stack the cans", "pick the pear")}
+    assert [len(ids) for ids in memories.values()] == [1, 1]
+    assert memories["stack the cans"] != memories["pick the pear"]
+
+
+def test_a_slow_model_gets_the_newest_image_and_never_a_queue(serve: Serve) -> None:
+    model = StandIn(delay_s=0.5)
+    cell, node = serve(model)
+    assert node.set_parameters([Parameter("rate", value=100.0)])[0].successful
+    cell.set_task(1, "stack the cans")
+    sent, end_s = [], time.monotonic() + 2.6
+    while time.monotonic() < end_s:
+        sent.append(cell.sense())
+        time.sleep(0.05)
+    stamps = [call[0] for call in model.calls]
+    assert 3 <= len(stamps) <= 6, stamps
+    # While one imagination took 0.5 s, about nine images came and went; the next began with one of the last of them.
+    for earlier, later in pairwise(stamps[1:]):
+        assert (later - earlier) * 1e-9 > 0.35
+    values = wait_for(lambda: cell.diagnosis("world_model")[2].get("imagination p50 (ms)"), "diagnostics")
+    assert 500 <= float(values) < 700
+
+
+def test_the_rate_is_kept(serve: Serve) -> None:
+    model = StandIn()
+    cell, node = serve(model)
+    assert node.set_parameters([Parameter("rate", value=4.0)])[0].successful
+    cell.set_task(1, "stack the cans")
+    wait_for(lambda: model.calls, "first imagination", meanwhile=cell.sense)
+    begin = len(model.calls)
+    end_s = time.monotonic() + 2.0
+    while time.monotonic() < end_s:
+        cell.sense()
+        time.sleep(0.02)
+    assert 5 <= len(model.calls) - begin <= 10
+
+
+def test_a_model_that_raises_is_reported_and_the_node_recovers(serve: Serve) -> None:
+    model = Raising()
+    cell, node = serve(model)
+    cell.set_task(1, "stack the cans")
+    wait_for(lambda: cell.diagnosis("world_model")[0] == 2, "error in the diagnostics", meanwhile=cell.sense)
+    assert "imagination: RuntimeError: out of memory" in cell.diagnosis("world_model")[1]
+    assert node.active and not cell.heard[topics.IMAGINATION]
+    model.broken = False
+    wait_for(lambda: cell.heard[topics.IMAGINATION], "imagination", meanwhile=cell.sense)
+    wait_for(lambda: cell.diagnosis("world_model")[0] == 0, "recovery in the diagnostics", meanwhile=cell.sense)
+
+
+def test_a_nan_never_leaves_the_node(serve: Serve) -> None:
+    cell, node = serve(NotFinite())
+    cell.set_task(1, "stack the cans")
+    wait_for(lambda: cell.diagnosis("world_model")[0] == 2, "error in the diagnostics", meanwhile=cell.sense)
+    assert "latents[3, 2, 1] is nan" in cell.diagnosis("world_model")[1]
+    assert node.active and not cell.heard[topics.IMAGINATION]
+
+
+@pytest.mark.parametrize(
+    ("sense", "named"),
+    [
+        ({"joint_offset": float("nan")}, "joint_states.position of 'left_fr3_joint1' is nan"),
+        ({"height": 32}, "camera 'scene': camera image is 160x32"),
+    ],
+)
+def test_bad_sensors_are_named(serve: Serve, sense, named) -> None:
+    cell, node = serve(StandIn())
+    cell.set_task(1, "stack the cans")
+    wait_for(lambda: named in cell.diagnosis("world_model")[1], f"'{named}'", meanwhile=lambda: cell.sense(**sense))
+    assert node.active and not cell.heard[topics.IMAGINATION]
+
+
+def test_walks_down_and_up_again(serve: Serve) -> None:
+    model = StandIn()
+    cell, node = serve(model)
+    for transition in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure, node.trigger_activate):
+        assert transition().name == "SUCCESS"
+    cell.set_task(3, "stack the cans")
+    wait_for(lambda: cell.heard[topics.IMAGINATION], "imagination", meanwhile=cell.sense)
+
+
+def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
+    arguments = ["--ros-args", "-p", "autostart_attempts:=1", "-p", f"weights_directory:={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "harmowam_world_model.world_model_node", *arguments],
+        env={**os.environ, "ROS_DOMAIN_ID": str(random.randint(1, 100))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert f"CheckpointError: no weights at {tmp_path}/world_model.safetensors" in done.stderr + done.stdout
