@@ -160,14 +160,11 @@ class SimCell:
 
     def in_contact(self, name_a: str, name_b: str) -> bool:
         """Whether two things touch: objects by name, "table", or "<arm>_hand" (hand and fingers)."""
-        for name in (name_a, name_b):
-            if name not in self._geom_owner:
-                raise KeyError(f"nothing is called '{name}'; there are {sorted(self._geom_owner)}")
-        return self._touch(self._geom_owner[name_a], self._geom_owner[name_b])
+        return self._touch(self._geoms(name_a), self._geoms(name_b))
 
     def grasped(self, name: str, arm: str) -> bool:
         """Whether both fingers of ``arm`` touch the object."""
-        geoms = self._geom_owner[name]
+        geoms = self._geoms(name)
         return all(self._touch(geoms, self._body_geoms(self.model.body(f"{arm}_finger{i}").id)) for i in (1, 2))
 
     def state(self) -> State:
@@ -222,6 +219,11 @@ class SimCell:
         if name not in self._object_names:
             raise KeyError(f"no object is called '{name}'; there are {sorted(self._object_names)}")
         return int(self.model.body(name).id)
+
+    def _geoms(self, name: str) -> NDArray[np.int64]:
+        if name not in self._geom_owner:
+            raise KeyError(f"nothing is called '{name}'; there are {sorted(self._geom_owner)}")
+        return self._geom_owner[name]
 
     def _body_geoms(self, *bodies: int) -> NDArray[np.int64]:
         return np.flatnonzero(np.isin(self.model.geom_bodyid, bodies))

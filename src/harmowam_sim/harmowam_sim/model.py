@@ -108,6 +108,7 @@ def _add_room(spec: mujoco.MjSpec, look: Appearance) -> None:
     visual.quality.shadowsize = 512
     visual.map.shadowscale = 0.4
     visual.quality.offsamples = 0
+    visual.quality.numslices, visual.quality.numstacks = 18, 10  # round things: smooth enough, and vertices cost time
     # As a camera's exposure would, keep a lit horizontal surface from clipping.
     exposure = min(1.0, 1.0 / (look.ambient + 0.95 * look.light_intensity + 0.6 * HEADLIGHT))
     visual.headlight.ambient[:] = exposure * look.ambient
