@@ -6,6 +6,7 @@ Every item is kept with the time it was received, ns of the ROS clock, which is 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -78,11 +79,15 @@ def percentiles(values: Iterable[float]) -> dict[str, float | None]:
 
 
 def phases(recording: Recording) -> list[dict[str, Any]]:
-    """The run cut where gate phase, expert, sub-stage or status change: start_s, end_s, these four, and the mean gate score."""
+    """The run cut where gate phase, expert, sub-stage or status change: start_s, end_s, these four, and the mean gate score.
+
+    Where the arbiter names no sub-stage, the simulator's scorer does.
+    """
     cuts: list[tuple[tuple[Any, ...], list[Received[GateState]]]] = []
     for item in recording.gate:
         state = item.value
-        key = (state.phase, state.expert, state.sub_stage, state.status)
+        sub_stage = state.sub_stage or score_at(recording, item.received_ns).get("sub_stage", "")
+        key = (state.phase, state.expert, sub_stage, state.status)
         if not cuts or cuts[-1][0] != key:
             cuts.append((key, []))
         cuts[-1][1].append(item)
@@ -102,6 +107,20 @@ def phases(recording: Recording) -> list[dict[str, Any]]:
             }
         )
     return result
+
+
+def score_at(recording: Recording, time_ns: int) -> dict[str, Any]:
+    """The simulator's newest score at a time; empty before the first."""
+    index = bisect_right(recording.scores, time_ns, key=lambda item: item.received_ns)
+    return recording.scores[index - 1].value if index else {}
+
+
+def real_time_factor(recording: Recording) -> float | None:
+    """Simulated seconds a second, by the simulator's own clock; None without its scores."""
+    if len(recording.scores) < 2:
+        return None
+    first, last = recording.scores[0], recording.scores[-1]
+    return float((last.value["time_s"] - first.value["time_s"]) / ((last.received_ns - first.received_ns) / 1e9))
 
 
 def rates(recording: Recording, arm_topic: str) -> dict[str, float]:

@@ -46,7 +46,7 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
         "cell": "franka_dual", "autostart": True,
     }  # fmt: skip
     for node in list(nodes)[1:]:
-        assert values(node) == {"preset": "mine", "cell": "franka_dual", "backend": "openvino", "autostart": True}
+        assert values(node) == {"preset": "mine", "weights_directory": "", "device": "cpu", "backend": "openvino", "autostart": True}
         assert nodes[node].respawn
     assert nodes["cell"].shutdown_on_exit and not nodes["cell"].respawn
 

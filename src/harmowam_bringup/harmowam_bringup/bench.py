@@ -1,0 +1,140 @@
+"""Measures the running graph: rates, latencies, real-time factor and processor time."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from harmowam_bringup.demo import DemoOptions, launch_simulation, resolved_config, wait_until_active
+from harmowam_bringup.recorder import Recorder
+from harmowam_bringup.recording import Recording, latencies_ms, percentiles, rates, real_time_factor, slower_expert
+from harmowam_bringup.session import GraphError, GraphSession, free_domain
+from harmowam_bringup.summary import commit, new_results_dir, write_json
+from harmowam_core.cell import load_cell
+from harmowam_sim.environments import sample_episode
+
+WARM_UP_S = 5.0
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure, and for how long."""
+
+    seconds: float = 30.0
+    task: str = "pick_fruit"
+    environment: str = "in_domain"
+    seed: int = 0
+    preset: str = "compact"
+    backend: str = "openvino"
+    out: Path = Path("out/bench")
+
+
+def bench_graph(options: BenchOptions, console: Console) -> dict[str, Any]:
+    """Run the simulated graph at a task for ``seconds`` after warming up; the task is given again whenever it ends early."""
+    run = DemoOptions(options.task, options.environment, options.seed, preset=options.preset, backend=options.backend)
+    instruction = sample_episode(run.task, run.environment, run.episode_seed).instruction
+    domain_id = free_domain()
+    launch = launch_simulation(run, domain_id, None)
+    folder = new_results_dir(options.out)
+    with GraphSession(launch, folder / "nodes.log", domain_id) as session:
+        recorder = Recorder(session.node, load_cell(), pictures=False)
+        wait_until_active(session, console)
+        console.print(f"  measuring for {options.seconds:.0f} s after {WARM_UP_S:.0f} s of warming up")
+        cpu = _Cpu(session.supervisor.pids)
+        began_s = time.monotonic()
+        end_s, warm = began_s + WARM_UP_S + options.seconds, False
+
+        def on_wait() -> None:
+            nonlocal warm
+            if not warm and time.monotonic() - began_s >= WARM_UP_S:
+                warm = True
+                recorder.restart()
+                cpu.start()
+
+        while (left_s := end_s - time.monotonic()) > 0:
+            session.execute(instruction, left_s + 10.0, on_wait=on_wait, stop=lambda: time.monotonic() >= end_s)
+        recorder.stop()
+        cpu_percent = cpu.percent()
+    results = {
+        **figures(recorder.recording()),
+        "seconds": options.seconds,
+        "cpu_percent": cpu_percent,
+        "cpu_count": psutil.cpu_count(),
+        "instruction": instruction,
+        "task": options.task,
+        "environment": options.environment,
+        "seed": options.seed,
+        "commit": commit(),
+        "config": resolved_config(launch, options),
+    }
+    write_json(folder / "graph.json", results)
+    _print_table(console, results)
+    console.print(f"  {folder / 'graph.json'}")
+    return results
+
+
+def figures(recording: Recording) -> dict[str, Any]:
+    """The stable keys of ``bench graph``; GraphError where nothing was measured."""
+    arm_topic = load_cell().controllers.arm_topic
+    measured = rates(recording, arm_topic)
+    latencies = latencies_ms(recording, arm_topic)
+    if not latencies["trajectory"]:
+        raise GraphError("no trajectory followed from an observation; see what the nodes say in nodes.log")
+    factor = real_time_factor(recording)
+    return {
+        "actions_per_s": measured.pop("actions_per_s"),
+        "slower_expert": slower_expert(recording).value,
+        "imagination_hz": measured["imagination_hz"],
+        "trajectory_hz": measured["trajectory_hz"],
+        "observation_to_trajectory_ms": percentiles(latencies["trajectory"]),
+        "observation_to_imagination_ms": percentiles(latencies["imagination"]),
+        "real_time_factor": round(factor, 3) if factor is not None else None,
+        "rates_hz": {name.removesuffix("_hz"): hz for name, hz in measured.items()},
+    }
+
+
+class _Cpu:
+    """Processor time of processes over a while, in percent of one core; one that was started again meanwhile is left out."""
+
+    def __init__(self, pids: dict[str, int]) -> None:
+        self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+        self.start()
+
+    def start(self) -> None:
+        self._began_s = time.monotonic()
+        self._before_s = self._used_s()
+
+    def percent(self) -> dict[str, float]:
+        span_s = time.monotonic() - self._began_s
+        return {name: round(100 * (used_s - self._before_s[name]) / span_s, 1) for name, used_s in self._used_s().items()}
+
+    def _used_s(self) -> dict[str, float]:
+        used = {}
+        for name, process in self._processes.items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used[name] = sum(process.cpu_times()[:2])
+        return used
+
+
+def _print_table(console: Console, results: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("measured")
+    table.add_column("value", justify="right")
+    latency = results["observation_to_trajectory_ms"]
+    for name, value in (
+        (f"actions a second ({results['slower_expert']} expert, the slower)", f"{results['actions_per_s']:.1f}"),
+        ("imagination", f"{results['imagination_hz']:.2f} Hz"),
+        ("trajectories", f"{results['trajectory_hz']:.1f} Hz"),
+        ("observation to trajectory p50 / p95 / p99", f"{latency['p50']:.0f} / {latency['p95']:.0f} / {latency['p99']:.0f} ms"),
+        ("real-time factor", f"{results['real_time_factor']}"),
+        *((f"processor, {name}", f"{percent:.0f} %") for name, percent in results["cpu_percent"].items()),
+    ):
+        table.add_row(name, value)
+    console.print(table)

@@ -1,0 +1,67 @@
+"""summary.json of a run, and where results are put."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from harmowam_bringup import auditor
+from harmowam_bringup.recording import Recording, latencies_ms, percentiles, phases, rates, real_time_factor, slower_expert
+from harmowam_core.cell import Cell
+
+
+def summarise_run(recording: Recording, cell: Cell, instruction: str, outcome: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """All figures of a recorded run.
+
+    outcome: how the arbiter saw it ({"name", "why"}); run: what describes the run (task, environment, seed, started, commit,
+    config). ``success`` and ``score`` are the simulator's, None and False without its scorer.
+    """
+    last = recording.scores[-1].value if recording.scores else {}
+    arm_topic, gripper_topic = cell.controllers.arm_topic, cell.controllers.gripper_topic
+    auditors = [
+        auditor.audit(((item.received_ns / 1e9, item.value) for item in recording.trajectories.get(topic, [])), limits)
+        for topic, limits in ((arm_topic, auditor.arm_limits(cell)), (gripper_topic, auditor.gripper_limits(cell)))
+    ]
+    return {
+        "success": bool(last.get("success", False)),
+        "score": last.get("score"),
+        "stages": last.get("stages", {}),
+        "failure": last.get("failure"),
+        "instruction": instruction,
+        **run,
+        "outcome": outcome,
+        "duration_s": round(recording.duration_s, 3),
+        "phases": phases(recording),
+        "rates": {**rates(recording, arm_topic), "slower_expert": slower_expert(recording).value},
+        "real_time_factor": real_time_factor(recording),
+        "latencies_ms": {name: percentiles(values) for name, values in latencies_ms(recording, arm_topic).items()},
+        "auditor": auditor.summarise(auditors),
+        "malformed_messages": len(recording.malformed),
+    }
+
+
+def commit() -> str | None:
+    """Commit of the checkout we run in, with ``+changes`` when it has any; None outside of one."""
+    run = subprocess.run(["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"], capture_output=True, text=True)
+    return run.stdout.strip() if run.returncode == 0 else None
+
+
+def new_results_dir(root: Path) -> Path:
+    """``root/<timestamp>``, made; ``root/latest`` points to it."""
+    root.mkdir(parents=True, exist_ok=True)
+    name = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    folder = root / name
+    folder.mkdir()
+    link = root / f".latest-{os.getpid()}"
+    link.symlink_to(name)
+    link.replace(root / "latest")
+    return folder
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable JSON; NaN is an error, for it would not be JSON."""
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
