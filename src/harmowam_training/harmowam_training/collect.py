@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harmowam_training.config import CollectConfig
@@ -46,16 +47,16 @@ def perform(job: Job) -> bool:
     os.environ.setdefault("LP_NUM_THREADS", "1")
     from harmowam_sim import demonstrators, environments, play
 
+    rng = np.random.default_rng([job.seed, 3])
     if job.kind == "play":
-        spec = play.sample_play(job.seed)
-        rollout = play.rollout_play(spec, cameras=CAMERAS)
+        playing = play.sample_play(job.seed)
+        rollout = demonstrators.rollout(play.PlayAgent(playing, rng), playing, cameras=CAMERAS, max_steps=play.PLAY_STEPS)
     elif job.kind == "recovery":
-        spec = demonstrators.sample_recovery(job.task, job.seed)
-        rollout = demonstrators.rollout_recovery(spec, cameras=CAMERAS)
+        rollout = recovery.rollout_recovery(recovery.sample_recovery(job.task, job.seed), rng, cameras=CAMERAS)
     else:
         spec = environments.sample_episode(job.task, "in_domain", job.seed)
-        rollout = demonstrators.rollout_demonstration(spec, cameras=CAMERAS)
-    if not rollout.success and job.kind != "play":
+        rollout = demonstrators.rollout(demonstrators.Demonstrator(spec, rng), spec, cameras=CAMERAS)
+    if rollout.success is False:
         job.path.parent.mkdir(parents=True, exist_ok=True)
         job.path.with_suffix(".failed").touch()
         return False

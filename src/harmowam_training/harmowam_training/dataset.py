@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from safetensors.numpy import save_file
 if TYPE_CHECKING:
     from harmowam_sim.demonstrators import Rollout
 
-ARRAYS = ("joint_positions", "openings", "commanded_openings", "tcp_positions", "tcp_orientations", "masked")
+ARRAYS = ("arm_positions", "openings", "commanded_openings", "positions", "orientations", "masked")
 
 
 class DatasetError(RuntimeError):
@@ -29,10 +30,9 @@ def save_rollout(path: Path, rollout: Rollout, **metadata: str) -> None:
     tensors["masked"] = tensors["masked"].astype(np.uint8)
     tensors |= {f"frames.{camera}": np.ascontiguousarray(frames) for camera, frames in rollout.frames.items()}
     facts = {
-        "instruction": rollout.instruction,
+        "instructions": json.dumps(rollout.instructions),
         "kind": rollout.kind,
-        "success": json.dumps(bool(rollout.success)),
-        "score": json.dumps(float(rollout.score)),
+        "success": json.dumps(rollout.success),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
@@ -42,11 +42,11 @@ def save_rollout(path: Path, rollout: Rollout, **metadata: str) -> None:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All frames of some rollouts, in order. N frames, A arms.
+    """All frames of some rollouts, in order. N frames, A arms. Where the instruction changes, another rollout begins.
 
     scene: (N, H, W, 3) uint8; wrists: (N, A, h, w, 3) uint8 or None where they were not recorded.
     position (N, A, 3) m, orientation (N, A, 4) xyzw, opening and commanded (N, A); masked (N,) bool: a frame nobody should imitate.
-    first, last: (N,) bounds of the frame's rollout; rollout: (N,) its number; instructions, kinds, success: one a rollout.
+    first, last: (N,) bounds of the frame's rollout; rollout: (N,) its number; instructions, kinds: one a rollout.
     """
 
     scene: NDArray[np.uint8]
@@ -61,7 +61,6 @@ class Corpus:
     rollout: NDArray[np.int64]
     instructions: tuple[str, ...]
     kinds: tuple[str, ...]
-    success: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.position)
@@ -104,24 +103,30 @@ def load_corpus(paths: Sequence[Path]) -> Corpus:
                     columns["wrists"].append(np.stack([file.get_tensor(name) for name in wrists], 1))
         except (SafetensorError, OSError) as error:
             raise DatasetError(f"rollout {path} is damaged ({error}); delete it and run `harmowam train collect` again") from error
-    lengths = np.array([len(x) for x in columns["tcp_positions"]])
+    lengths: list[int] = []
+    instructions: list[str] = []
+    kinds: list[str] = []
+    for fact in facts:
+        for instruction, frames in groupby(json.loads(fact["instructions"])):
+            instructions.append(instruction)
+            lengths.append(len(list(frames)))
+            kinds.append(fact["kind"])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     if columns["wrists"] and len(columns["wrists"]) != len(paths):
         raise DatasetError("some rollouts have wrist images and some have none; load them as separate corpora")
     return Corpus(
         scene=np.concatenate(columns["scene"]),
         wrists=np.concatenate(columns["wrists"]) if columns["wrists"] else None,
-        position=np.concatenate(columns["tcp_positions"]).astype(np.float32),
-        orientation=np.concatenate(columns["tcp_orientations"]).astype(np.float32),
+        position=np.concatenate(columns["positions"]).astype(np.float32),
+        orientation=np.concatenate(columns["orientations"]).astype(np.float32),
         opening=np.concatenate(columns["openings"]).astype(np.float32),
         commanded=np.concatenate(columns["commanded_openings"]).astype(np.float32),
         masked=np.concatenate(columns["masked"]).astype(bool),
         first=np.repeat(starts, lengths),
         last=np.repeat(starts + lengths - 1, lengths),
-        rollout=np.repeat(np.arange(len(paths)), lengths),
-        instructions=tuple(f["instruction"] for f in facts),
-        kinds=tuple(f["kind"] for f in facts),
-        success=np.array([json.loads(f["success"]) for f in facts]),
+        rollout=np.repeat(np.arange(len(lengths)), lengths),
+        instructions=tuple(instructions),
+        kinds=tuple(kinds),
     )
 
 

@@ -32,6 +32,8 @@ class GroundingLabels:
 def grasp_and_release(commanded: NDArray[np.float32], opening: NDArray[np.float32]) -> tuple[int, int] | None:
     """Frames at which one gripper closed on a thing and let it go, from its commanded and measured openings (T,)."""
     events = gripper_events(commanded)
+    if commanded[0] < 0.5:  # the recording starts with the hand closed
+        events = np.concatenate([[0], events])
     for closing, release in zip(events[:-1], events[1:], strict=True):
         if commanded[closing] < 0.5 and release - closing > 5 and opening[release - 1] > HELD_OPENING:
             return int(closing), int(release)
@@ -42,9 +44,7 @@ def grounding_labels(corpus: Corpus) -> GroundingLabels:
     """Labels of every frame; rollouts without a completed grasp and release have none."""
     points = np.zeros((len(corpus), 2, 3), np.float32)
     known = np.zeros((len(corpus), 2), bool)
-    for number, (first, last) in enumerate(corpus.bounds()):
-        if not corpus.success[number]:
-            continue
+    for first, last in corpus.bounds():
         span = slice(first, last + 1)
         for arm in range(corpus.position.shape[1]):
             found = grasp_and_release(corpus.commanded[span, arm], corpus.opening[span, arm])

@@ -92,43 +92,46 @@ class CompactWorldModel:
     def ground(self, images: Tensor, text: Tensor, memories: Sequence[GroundingMemory]) -> tuple[Tensor, list[tuple[GroundedPoint, ...]]]:
         """Pixels (B, 2, 2) and points; where the model is unsure, the episode's last confident point stands."""
         output = self.networks.grounding(images, text)
-        pixels, confidence = read_heat_maps(output.logits)
-        points = grounded_points(self.view, pixels.cpu(), output.height_m.cpu(), confidence.cpu())
+        pixels, confidence = read_heat_maps(output.logits.float())
+        points = grounded_points(self.view, pixels.cpu(), output.height_m.float().cpu(), confidence.cpu())
         kept = []
         for seen, memory in zip(points, memories, strict=True):
             kept.append(tuple(memory.update(point, self.preset.grounding.confidence_threshold) for point in seen))
         used = torch.from_numpy(np.array([[p.pixel for p in group] for group in kept]))
         return used.to(self.device), kept
 
-    @torch.inference_mode()
-    def imagine(
-        self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0
-    ) -> list[Imagination]:
-        """One imagination an observation; see the protocol."""
-        started = time.perf_counter()
-        images = frames_to_tensor(np.stack([o.image("scene") for o in observations])).to(self.device)
-        if images.shape[-2:] != self.preset.scene_size:
-            raise ValueError(f"scene image is {tuple(images.shape[-2:])}, preset '{self.preset.name}' needs {self.preset.scene_size}")
-        text = self.encoder.encode([o.instruction for o in observations]).to(self.device)
-        pixels, points = self.ground(images, text, memories)
-        grounded = time.perf_counter()
-        latent = self.networks.autoencoder.encode(images)
+    def _denoised(
+        self, observations: Sequence[Observation], latent: Tensor, pixels: Tensor, text: Tensor, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Residual (B, 12 C, h, w) and hidden tokens (B, 80, D) for the current latents and grounded pixels."""
         body = proprioception_vector(
             np.stack([o.ee_position for o in observations]),
             np.stack([o.ee_orientation for o in observations]),
             np.stack([o.gripper for o in observations]),
         )
-        conditions = Conditions(
-            latent,
-            goal_channels(pixels, self.preset.grid, self.preset.scene_size),
-            text[:, 0],
-            torch.from_numpy(body).to(self.device),
-        )
+        goals = goal_channels(pixels, self.preset.grid, self.preset.scene_size)
+        conditions = Conditions(latent, goals, text[:, 0], torch.from_numpy(body).to(self.device))
         noise = torch.stack([self._noise(o.stamp_ns, seed) for o in observations]).to(self.device)
-        residual, hidden = sample_residual(self._denoise, noise, conditions, self.preset.denoising_steps)
-        latents = self.networks.future(residual.float(), latent)  # (B, 13, C, h, w)
-        denoised = time.perf_counter()
-        decoded = self.networks.autoencoder.decode(latents.flatten(0, 1))
+        return sample_residual(self._denoise, noise, conditions, self.preset.denoising_steps)
+
+    @torch.inference_mode()
+    def imagine(
+        self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0
+    ) -> list[Imagination]:
+        """One imagination an observation; see the protocol. Computes in bfloat16, as in training."""
+        started = time.perf_counter()
+        images = frames_to_tensor(np.stack([o.image("scene") for o in observations])).to(self.device)
+        if images.shape[-2:] != self.preset.scene_size:
+            raise ValueError(f"scene image is {tuple(images.shape[-2:])}, preset '{self.preset.name}' needs {self.preset.scene_size}")
+        with torch.autocast(self.device, torch.bfloat16):
+            text = self.encoder.encode([o.instruction for o in observations]).to(self.device)
+            pixels, points = self.ground(images, text, memories)
+            grounded = time.perf_counter()
+            latent = self.networks.autoencoder.encode(images).float()
+            residual, hidden = self._denoised(observations, latent, pixels, text, seed)
+            latents = self.networks.future(residual.float(), latent)  # (B, 13, C, h, w)
+            denoised = time.perf_counter()
+            decoded = self.networks.autoencoder.decode(latents.flatten(0, 1)).float()
         frames = (decoded * 255).round().byte().permute(0, 2, 3, 1).unflatten(0, latents.shape[:2]).cpu().numpy()
         timings = {"grounding": grounded - started, "denoising": denoised - grounded, "decoding": time.perf_counter() - denoised}
         tokens = latents.flatten(3).transpose(2, 3).cpu().numpy()  # (B, 13, N, C)

@@ -48,7 +48,7 @@ class InstructionReader(nn.Module):
 
     def __init__(self, text_dim: int, dim: int) -> None:
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(len(PARTS), dim) * 0.02)
+        self.queries = nn.Parameter(torch.randn(len(PARTS), dim) * 0.3)
         self.key = nn.Linear(text_dim, dim)
         self.value = nn.Linear(text_dim, dim)
 
@@ -72,7 +72,7 @@ class Grounding(nn.Module):
             [_ConvBlock(5, a, 2, condition), _ConvBlock(a, b, 2, condition), _ConvBlock(b, c, 2, condition), _ConvBlock(c, d, 2, condition)]
         )
         self.up = nn.ModuleList([_ConvBlock(d + c, c, 1, condition), _ConvBlock(c + b, b, 1, condition), _ConvBlock(b + a, b, 1, condition)])
-        self.match = nn.Linear(config.text, 2 * b)  # one query for the map, one for reading the features there
+        self.match = nn.Linear(condition, len(PARTS) * 2 * b)  # a part: one query for the map, one for reading the features there
         self.height = nn.Sequential(nn.Linear(2 * b + config.text, 64), nn.SiLU(), nn.Linear(64, 1))
 
     def forward(self, images: Tensor, text: Tensor) -> GroundingOutput:
@@ -86,7 +86,7 @@ class Grounding(nn.Module):
             skips.append(x)
         for block, skip in zip(self.up, skips[-2::-1], strict=True):
             x = block(torch.cat([F.interpolate(x, size=skip.shape[-2:], mode="bilinear"), skip], 1), condition)
-        map_query, read_query = self.match(words[:, 1:]).chunk(2, -1)  # (B, 2, b)
+        map_query, read_query = self.match(condition).unflatten(1, (len(PARTS), -1)).chunk(2, -1)  # (B, 2, b)
         logits = torch.einsum("bpc,bchw->bphw", map_query, x) / x.shape[1] ** 0.5
         attention = logits.flatten(2).softmax(-1)
         seen = torch.einsum("bpn,bcn->bpc", attention, x.flatten(2))

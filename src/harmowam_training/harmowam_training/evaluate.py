@@ -1,0 +1,206 @@
+"""``harmowam evaluate``: closed-loop episodes in lock-step, over policies, tasks and environments; resumable; a table and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from harmowam_training.commit import describe_commit
+from harmowam_training.intervals import wilson
+
+SELECTORS = {
+    "harmowam": "gate",
+    "predictive_only": "predictive",
+    "reactive_only": "reactive",
+    "average": "average",
+    "keyframe_average": "keyframe_average",
+    "scripted_transit": "gate",
+}
+TASKS = ("pick_fruit", "stack_cans")
+ENVIRONMENTS = ("in_domain", "background", "position", "objects")
+STARTS = ("home", "near_target", "near_goal")
+FIRST_SEED = 1_000_000
+BATCH = 8
+TIME_LIMIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One finished episode; transit and interaction are None where none was due."""
+
+    policy: str
+    task: str
+    environment: str
+    start: str
+    seed: int
+    score: float
+    success: bool
+    transit: float | None
+    interaction: float | None
+    failure: str | None
+    obstacle: bool
+    duration_s: float
+    stages: dict[str, bool]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Episodes that run side by side in one process."""
+
+    policy: str
+    task: str
+    environment: str
+    start: str
+    seeds: tuple[int, ...]
+    preset: str
+    weights: Path | None
+    time_limit_s: float
+
+
+def run_batch(batch: Batch) -> list[EpisodeResult]:
+    """Worker: load the policy (once a process), run the episodes."""
+    from harmowam_sim.environments import sample_episode
+
+    from harmowam_training.policies import load_policy
+
+    lockstep = load_policy(batch.policy, batch.preset, batch.weights)
+    specs = [sample_episode(batch.task, batch.environment, seed, start=batch.start) for seed in batch.seeds]
+    results = []
+    for episode in lockstep.run(specs, batch.time_limit_s):
+        score = episode.score
+        results.append(
+            EpisodeResult(
+                batch.policy, batch.task, batch.environment, batch.start, episode.spec.seed, score.score, score.success, score.transit,
+                score.interaction, score.failure, episode.spec.has_obstacle, episode.duration_s, score.stages,
+            )
+        )  # fmt: skip
+    return results
+
+
+def summarise(results: Sequence[EpisodeResult]) -> list[dict[str, Any]]:
+    """One cell a (policy, task, environment, start), in order of appearance."""
+    groups: dict[tuple[str, ...], list[EpisodeResult]] = {}
+    for result in results:
+        groups.setdefault((result.policy, result.task, result.environment, result.start), []).append(result)
+    cells = []
+    for (policy, task, environment, start), group in groups.items():
+        score = fmean(r.score for r in group)
+        cells.append(
+            {
+                "policy": policy,
+                "task": task,
+                "environment": environment,
+                "start": start,
+                "episodes": len(group),
+                "score": score,
+                "success": fmean(r.success for r in group),
+                "transit": _mean([r.transit for r in group]),
+                "interaction": _mean([r.interaction for r in group]),
+                "ci95": list(wilson(score, len(group))),
+                "obstacle_score": _mean([r.score for r in group if r.obstacle]),
+            }
+        )
+    return cells
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return fmean(known) if known else None
+
+
+def _expand(name: str, known: Sequence[str], what: str) -> tuple[str, ...]:
+    if name == "all":
+        return tuple(known)
+    names = tuple(name.split(","))
+    unknown = [n for n in names if n not in known]
+    if unknown:
+        raise typer.BadParameter(f"unknown {what} '{unknown[0]}'; known: {', '.join(known)}, all")
+    return names
+
+
+def _batches(cells: Sequence[tuple[str, str, str]], start: str, seeds: Sequence[int], done: set[tuple[str, str, str, str, int]], **common: Any) -> Iterator[Batch]:
+    for policy, task, environment in cells:
+        missing = [s for s in seeds if (policy, task, environment, start, s) not in done]
+        for i in range(0, len(missing), BATCH):
+            yield Batch(policy, task, environment, start, tuple(missing[i : i + BATCH]), **common)
+
+
+def evaluate(
+    policy: Annotated[str, typer.Option(help=f"{', '.join(SELECTORS)}, several with commas, or all")] = "harmowam",
+    task: Annotated[str, typer.Option(help=f"{', '.join(TASKS)} or all")] = "all",
+    environment: Annotated[str, typer.Option(help=f"{', '.join(ENVIRONMENTS)} or all")] = "all",
+    episodes: Annotated[int, typer.Option(min=1, help="episodes a cell of the table")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="first evaluation seed, counted from the start of the evaluation range")] = 0,
+    start: Annotated[str, typer.Option(help="home; near_target or near_goal score interaction alone")] = "home",
+    preset: Annotated[str, typer.Option(help="preset name or YAML file")] = "compact",
+    weights: Annotated[Path | None, typer.Option(help="folder of weights; default: those of the preset")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
+    time_limit: Annotated[float, typer.Option(min=1, help="simulated seconds an episode")] = TIME_LIMIT_S,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the cells here; episodes go beside it and are not run twice")] = None,
+) -> None:
+    """Run closed-loop episodes in simulation and report scores with Wilson 95 % intervals."""
+    policies = _expand(policy, tuple(SELECTORS), "policy")
+    cells = [(p, t, e) for p in policies for t in _expand(task, TASKS, "task") for e in _expand(environment, ENVIRONMENTS, "environment")]
+    if start not in STARTS:
+        raise typer.BadParameter(f"unknown start '{start}'; known: {', '.join(STARTS)}")
+    journal = json_file.with_suffix(".episodes.jsonl") if json_file else None
+    results = _read_journal(journal) if journal and journal.is_file() else []
+    wanted = {(*c, start, FIRST_SEED + seed + i) for c in cells for i in range(episodes)}
+    results = [r for r in results if (r.policy, r.task, r.environment, r.start, r.seed) in wanted]
+    done = {(r.policy, r.task, r.environment, r.start, r.seed) for r in results}
+    seeds = [FIRST_SEED + seed + i for i in range(episodes)]
+    batches = list(_batches(cells, start, seeds, done, preset=preset, weights=weights, time_limit_s=time_limit))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as progress, ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        bar = progress.add_task("episodes", total=len(wanted), completed=len(done))
+        futures = {pool.submit(run_batch, batch): batch for batch in batches}
+        for future in as_completed(futures):
+            new = future.result()
+            results += new
+            if journal:
+                journal.parent.mkdir(parents=True, exist_ok=True)
+                with journal.open("a") as file:
+                    file.writelines(json.dumps(asdict(r)) + "\n" for r in new)
+            progress.update(bar, advance=len(new), description=f"{new[0].policy} {new[0].task} {new[0].environment}")
+    order = {c: i for i, c in enumerate(cells)}
+    results.sort(key=lambda r: (order[r.policy, r.task, r.environment], r.seed))
+    summary = summarise(results)
+    Console().print(_table(summary))
+    if json_file:
+        facts = {"command": "evaluate", "seed": seed, "episodes": episodes, "start": start, "preset": preset, "commit": describe_commit()}
+        json_file.write_text(json.dumps({"cells": summary} | facts, indent=1) + "\n")
+
+
+def _table(cells: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="closed loop, lock-step")
+    for column in ("policy", "task", "environment", "start", "n", "score", "95 %", "success", "transit", "interaction", "with obstacle"):
+        table.add_column(column, justify="left" if column in ("policy", "task", "environment", "start") else "right")
+    for cell in cells:
+        low, high = cell["ci95"]
+        shown = [f"{cell['score']:.2f}", f"{low:.2f}–{high:.2f}", f"{cell['success']:.2f}"]
+        shown += ["–" if cell[k] is None else f"{cell[k]:.2f}" for k in ("transit", "interaction", "obstacle_score")]
+        table.add_row(cell["policy"], cell["task"], cell["environment"], cell["start"], str(cell["episodes"]), *shown)
+    return table
+
+
+def _read_journal(path: Path) -> list[EpisodeResult]:
+    """Earlier episodes; a torn last line is dropped."""
+    results = []
+    for line in path.read_text().splitlines():
+        try:
+            results.append(EpisodeResult(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError):
+            Console(stderr=True).print(f"[yellow]{path}: skipping a damaged line; its episode runs again[/]")
+    return results

@@ -1,0 +1,36 @@
+"""Policies by name, ready for lock-step; loaded once a process."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from harmowam_core.presets import load_preset
+from harmowam_experts import load_predictive_expert, load_reactive_expert
+from harmowam_gate.gate_network import GATE_FILE, load_gate
+from harmowam_world_model import load_world_model
+
+from harmowam_training.evaluate import SELECTORS
+from harmowam_training.lockstep import LockStep, Policy
+from harmowam_training.straight_line import StraightLineExpert
+
+
+@lru_cache(maxsize=1)
+def _models(preset: str, weights: Path | None) -> tuple:
+    torch.set_num_threads(1)
+    return (
+        load_world_model(preset, weights=weights),
+        load_predictive_expert(preset, weights=weights),
+        load_reactive_expert(preset, weights=weights),
+        load_gate(preset, weights=weights / GATE_FILE if weights else None),
+    )
+
+
+def load_policy(name: str, preset: str, weights: Path | None = None) -> LockStep:
+    """A policy of the benchmark; KeyError for an unknown name."""
+    world_model, predictive, reactive, gate = _models(preset, weights)
+    config = load_preset(preset)
+    if name == "scripted_transit":
+        reactive = StraightLineExpert(config.load_cell().arm_names, config.horizon)
+    return LockStep(config, Policy(name, world_model, predictive, reactive, gate, SELECTORS[name]))

@@ -1,0 +1,145 @@
+"""``harmowam train``: from nothing to weights. Stages run in order; each resumes where it stopped and is skipped once done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harmowam_training.commit import describe_commit
+from harmowam_training.config import TrainingConfig, load_training_config
+
+console = Console(stderr=True)
+
+
+class Stage(str, Enum):
+    """The stages, in order."""
+
+    COLLECT = "collect"
+    AUTOENCODER = "autoencoder"
+    GROUNDING = "grounding"
+    WORLD_MODEL = "world_model"
+    EXPERTS = "experts"
+
+
+PLAY = ("play",)
+TASK_KINDS = ("demonstration_pick_fruit", "demonstration_stack_cans", "recovery_pick_fruit", "recovery_stack_cans")
+
+
+class Run:
+    """One training run in a folder: its recipe, its rollouts, its products."""
+
+    def __init__(self, config: TrainingConfig, folder: Path, seed: int, workers: int) -> None:
+        from harmowam_core.presets import load_preset
+
+        self.config, self.folder, self.seed, self.workers = config, folder, seed, workers
+        self.preset = load_preset(config.preset)
+        self.rollouts, self.models = folder / "rollouts", folder / "models"
+
+    def _corpora(self, kinds: tuple[str, ...]):  # noqa: ANN202 (imported lazily)
+        from harmowam_training.dataset import load_corpus, split_paths
+
+        training, validation = split_paths(self.rollouts, kinds, self.config.collect.validation_share)
+        console.print(f"reading {len(training)} rollouts, and {len(validation)} for validation")
+        return load_corpus(training), load_corpus(validation)
+
+    def collect(self) -> None:
+        """Generate rollouts."""
+        from harmowam_training.collect import collect
+
+        stored = collect(self.config.collect, self.rollouts, self.workers)
+        console.print(f"rollouts stored now: {stored or 'none, all were there'}")
+
+    def autoencoder(self) -> None:
+        """World model, part one."""
+        from harmowam_training.stage1 import train_autoencoder
+
+        train_autoencoder(self.preset, self.config.autoencoder, self._corpora(PLAY + TASK_KINDS)[0], self.models, self.seed)
+
+    def grounding(self) -> None:
+        """World model, part two."""
+        from harmowam_training.stage1 import train_grounding
+
+        train_grounding(self.preset, self.config.grounding, *self._corpora(PLAY + TASK_KINDS), self.models, self.seed)
+
+    def world_model(self) -> None:
+        """World model, part three."""
+        from harmowam_training.stage1 import train_world_model
+
+        train_world_model(self.preset, self.config.world_model, *self._corpora(PLAY + TASK_KINDS), self.models, self.seed)
+
+    def experts(self) -> None:
+        """Both experts and the gate, the world model frozen."""
+        from harmowam_core.checkpoints import load_checkpoint
+        from harmowam_world_model import WEIGHTS_FILE
+        from harmowam_world_model.compact import WorldModelNetworks
+
+        from harmowam_training.stage2 import train_experts
+
+        networks = WorldModelNetworks(self.preset)
+        load_checkpoint(self.models / WEIGHTS_FILE, networks, self.preset)
+        train_experts(self.preset, self.config.experts, networks, *self._corpora(PLAY + TASK_KINDS), self.models, self.seed)
+
+    def record(self, stage: Stage, seconds: float) -> None:
+        """Note how long a stage took, and with what."""
+        path = self.folder / "training.json"
+        facts = json.loads(path.read_text()) if path.is_file() else {}
+        facts |= {"seed": self.seed, "commit": describe_commit(), "recipe": self.config.model_dump()}
+        facts.setdefault("hours", {})
+        facts["hours"][stage.value] = round(facts["hours"].get(stage.value, 0.0) + seconds / 3600, 3)
+        path.write_text(json.dumps(facts, indent=1) + "\n")
+
+    def install(self) -> None:
+        """Copy the weights to where the preset looks for them."""
+        from harmowam_experts import PREDICTIVE_FILE, REACTIVE_FILE
+        from harmowam_gate.gate_network import GATE_FILE
+        from harmowam_world_model import WEIGHTS_FILE
+
+        target = self.preset.weights_dir()
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (WEIGHTS_FILE, PREDICTIVE_FILE, REACTIVE_FILE, GATE_FILE):
+            shutil.copyfile(self.models / name, target / name)
+        console.print(f"weights installed in {target}")
+
+
+def train(
+    only: Annotated[list[Stage] | None, typer.Option("--stage", help="run only these stages (repeat the option)")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="training recipe (YAML); default: the compact one")] = None,
+    out: Annotated[Path, typer.Option(help="folder of rollouts, checkpoints and curves")] = Path("data"),
+    seed: Annotated[int, typer.Option(min=0, help="seed of all stages")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="processes that generate rollouts")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="threads of the optimisation")] = 2,
+    install: Annotated[bool, typer.Option(help="afterwards copy the weights into the preset's folder")] = False,
+) -> None:
+    """Train the compact preset: generate data, stage 1 (world model), stage 2 (experts and gate). Interrupted, it resumes."""
+    import torch
+
+    torch.set_num_threads(threads)
+    run = Run(load_training_config(recipe), out, seed, workers)
+    steps: dict[Stage, Callable[[], None]] = {
+        Stage.COLLECT: run.collect,
+        Stage.AUTOENCODER: run.autoencoder,
+        Stage.GROUNDING: run.grounding,
+        Stage.WORLD_MODEL: run.world_model,
+        Stage.EXPERTS: run.experts,
+    }
+    for stage, step in steps.items():
+        if only and stage not in only:
+            continue
+        console.rule(stage.value)
+        started = time.monotonic()
+        step()
+        run.record(stage, time.monotonic() - started)
+    if install:
+        run.install()
+
+
+if __name__ == "__main__":
+    typer.run(train)
