@@ -1,0 +1,101 @@
+"""Which action chunks there are to follow: the newest valid one of each expert."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harmowam_core.cell import Cell
+from harmowam_core.stages import ActionChunk, Expert
+from harmowam_core.status import Reason
+from harmowam_gate.limits import Verdict
+from harmowam_gate.pose_path import PosePath
+from harmowam_gate.settings import ArbiterSettings
+
+CLOCK_SLACK_NS = 50_000_000  # a stamp may lie this far in the future: clocks of two computers differ
+
+
+class ChunkSchedule:
+    """Holds the newest valid chunk of each expert and refuses the others with a named reason."""
+
+    def __init__(self, cell: Cell, settings: ArbiterSettings) -> None:
+        self._arms = cell.arm_names
+        self._lower, self._upper = np.array(cell.workspace.lower), np.array(cell.workspace.upper)
+        self._settings = settings
+        self._chunks: dict[Expert, ActionChunk] = {}
+        self._paths: dict[Expert, PosePath] = {}
+        self._not_before_ns = 0
+
+    def clear(self, now_ns: int) -> None:
+        """Forget all chunks, and refuse those of earlier observations: they answer another instruction."""
+        self._chunks.clear()
+        self._paths.clear()
+        self._not_before_ns = now_ns
+
+    def newest(self, expert: Expert) -> ActionChunk | None:
+        """The newest valid chunk, of any age."""
+        return self._chunks.get(expert)
+
+    def path(self, expert: Expert, now_ns: int) -> PosePath | None:
+        """What is left of the newest chunk's path; None without a chunk that is young enough."""
+        chunk = self._chunks.get(expert)
+        if chunk is None or not now_ns - chunk.stamp_ns <= self._settings.chunk_max_age_s * 1e9:
+            return None
+        return self._paths[expert].since(now_ns)
+
+    def accept(self, chunk: ActionChunk, now_ns: int) -> Verdict:
+        """Take ``chunk``, or say why not."""
+        verdict = self._check_order(chunk, now_ns)
+        if verdict.ok:
+            path = PosePath.of(chunk)
+            verdict = self._check_steps(path)
+        if verdict.ok:
+            outside = np.maximum(self._lower - path.positions, path.positions - self._upper)
+            if not (outside <= self._settings.workspace_slack_m).all():
+                worst = float(outside.max())
+                text = f"a target lies {worst:.3f} m outside the workspace"
+                return Verdict.refused(Reason.WORKSPACE, worst, self._settings.workspace_slack_m, text)
+            # The noise of a learned expert at the table's face is no reason to stop: such targets move onto the face.
+            inside = np.clip(path.positions, self._lower, self._upper)
+            self._chunks[chunk.source] = chunk
+            self._paths[chunk.source] = PosePath(path.times_ns, inside, path.orientations, path.grippers)
+        return verdict
+
+    def _check_order(self, chunk: ActionChunk, now_ns: int) -> Verdict:
+        if chunk.arms != self._arms:
+            return Verdict.refused(
+                Reason.MALFORMED, len(chunk.arms), len(self._arms), f"chunk for arms {chunk.arms}, expected {self._arms}"
+            )
+        if chunk.horizon < 2:
+            return Verdict.refused(Reason.MALFORMED, chunk.horizon, 2, f"chunk of {chunk.horizon} targets, expected at least 2")
+        age_s, oldest_s = (now_ns - chunk.stamp_ns) * 1e-9, self._settings.chunk_max_age_s
+        if not age_s <= oldest_s:
+            return Verdict.refused(
+                Reason.CHUNK_STALE, age_s, oldest_s, f"chunk {chunk.chunk_id} is {age_s:.2f} s old, limit {oldest_s:.2f} s"
+            )
+        if chunk.stamp_ns > now_ns + CLOCK_SLACK_NS:
+            text = f"chunk {chunk.chunk_id} is stamped {-age_s:.3f} s in the future; synchronise the computers' clocks"
+            return Verdict.refused(Reason.MALFORMED, -age_s, CLOCK_SLACK_NS * 1e-9, text)
+        if chunk.stamp_ns < self._not_before_ns:
+            early_s = (self._not_before_ns - chunk.stamp_ns) * 1e-9
+            return Verdict.refused(
+                Reason.CHUNK_STALE, early_s, 0.0, f"chunk {chunk.chunk_id} was seen {early_s:.2f} s before the task began"
+            )
+        last = self._chunks.get(chunk.source)
+        if last is None:
+            return Verdict()
+        # An expert that was started again counts from the beginning: that is fine once its last chunk has expired.
+        restarted = chunk.chunk_id < last.chunk_id and not now_ns - last.stamp_ns <= oldest_s * 1e9
+        if chunk.stamp_ns <= last.stamp_ns or (chunk.chunk_id <= last.chunk_id and not restarted):
+            text = f"{chunk.source.value} chunk {chunk.chunk_id} came after {last.chunk_id}"
+            return Verdict.refused(Reason.OUT_OF_ORDER, chunk.chunk_id, last.chunk_id, text)
+        return Verdict()
+
+    def _check_steps(self, path: PosePath) -> Verdict:
+        steps_m = np.linalg.norm(np.diff(path.positions, axis=0), axis=-1)
+        cosines = np.abs(np.sum(path.orientations[1:] * path.orientations[:-1], axis=-1))
+        turns_rad = 2 * np.arccos(np.clip(cosines, 0.0, 1.0))
+        for values, limit, unit in ((steps_m, self._settings.target_step_m, "m"), (turns_rad, self._settings.target_turn_rad, "rad")):
+            if not (values <= limit).all():
+                worst = float(values.max())
+                return Verdict.refused(Reason.JUMP, worst, limit, f"two targets are {worst:.2f} {unit} apart, limit {limit:.2f}")
+        return Verdict()

@@ -1,0 +1,66 @@
+"""The grippers: when they open and close, and how their fingers get there."""
+
+from __future__ import annotations
+
+import numpy as np
+import ruckig
+from numpy.typing import ArrayLike, NDArray
+
+from harmowam_core.cell import Cell
+from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline
+from harmowam_gate.settings import ArbiterSettings
+
+Float64 = NDArray[np.float64]
+FINGER_ACCELERATION_M_S2 = 2.0
+FINGER_JERK_M_S3 = 50.0
+
+
+class Grippers:
+    """Each gripper is told to be open (1) or closed (0), or nothing yet (NaN)."""
+
+    def __init__(self, cell: Cell, settings: ArbiterSettings) -> None:
+        self.commanded: Float64 = np.full(len(cell.arms), np.nan)
+        self._travel_m = cell.finger_travel
+        self._hysteresis = settings.gripper_hysteresis
+        self._solver = ruckig.Ruckig(len(cell.arms))
+        self._input = ruckig.InputParameter(len(cell.arms))
+        self._input.max_velocity = [settings.finger_speed_m_s] * len(cell.arms)
+        self._input.max_acceleration = [FINGER_ACCELERATION_M_S2] * len(cell.arms)
+        self._input.max_jerk = [FINGER_JERK_M_S3] * len(cell.arms)
+        self._input.synchronization = getattr(ruckig.Synchronization, "None", ruckig.Synchronization.No)
+        self._sent: JointSpline | None = None
+
+    def forget(self) -> None:
+        """Say nothing until the next wish."""
+        self.commanded = np.full(len(self.commanded), np.nan)
+        self._sent = None
+
+    def want(self, openings: ArrayLike) -> None:
+        """Openings (A,) in [0, 1] that an expert asks for: beyond one half by the hysteresis they change a gripper."""
+        openings = np.asarray(openings, dtype=np.float64)
+        undecided = np.isnan(self.commanded)
+        wish = np.where(openings > 0.5 + self._hysteresis, 1.0, np.where(openings < 0.5 - self._hysteresis, 0.0, self.commanded))
+        self.commanded = np.where(undecided & np.isnan(wish), (openings > 0.5) * 1.0, wish)
+
+    def advance(self, now_ns: int, measured_openings: Float64) -> JointSpline | None:
+        """The fingers' motion from now to where they were told to be, m; None while it stays as published last."""
+        if np.isnan(self.commanded).any():
+            return None
+        goal = self.commanded * self._travel_m
+        if self._sent is not None and np.array_equal(self._sent.positions[-1], goal) and now_ns >= self._sent.end_ns:
+            return None
+        start = self._sent.motion(now_ns) if self._sent is not None else JointMotion.resting(measured_openings * self._travel_m)
+        self._input.current_position = start.positions
+        self._input.current_velocity = start.velocities
+        self._input.current_acceleration = start.accelerations
+        self._input.target_position = goal
+        found = ruckig.Trajectory(len(goal))
+        result = self._solver.calculate(self._input, found)
+        if result not in (ruckig.Result.Working, ruckig.Result.Finished):
+            raise RuntimeError(f"no way for the fingers from {start.positions} to {goal} m: {result}")
+        times_ns = now_ns + np.arange(int(found.duration * 1e9) // GRID_NS + 2) * GRID_NS
+        rows = [found.at_time((time_ns - now_ns) * 1e-9) for time_ns in times_ns]
+        spline = JointSpline(times_ns, *(np.array([row[k] for row in rows]) for k in range(3)))
+        spline.positions[-1], spline.velocities[-1], spline.accelerations[-1] = goal, 0.0, 0.0
+        self._sent = spline
+        return spline

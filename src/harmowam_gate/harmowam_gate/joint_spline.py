@@ -1,0 +1,157 @@
+"""Set-points in time as the arm driver executes them: quintic pieces through points with velocity and acceleration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmowam_core.stages import JointTrajectory
+
+Float64 = NDArray[np.float64]
+GRID_NS = 20_000_000
+"""All points of a trajectory but its first lie on multiples of this, so that a repeated stretch has the same pieces."""
+
+
+@dataclass(frozen=True)
+class JointMotion:
+    """Joint positions (N,) rad, velocities rad/s, accelerations rad/s^2 of one moment."""
+
+    positions: Float64
+    velocities: Float64
+    accelerations: Float64
+
+    @staticmethod
+    def resting(positions: Float64) -> JointMotion:
+        """Still at ``positions`` (N,)."""
+        return JointMotion(np.array(positions, dtype=np.float64), np.zeros(len(positions)), np.zeros(len(positions)))
+
+    @property
+    def at_rest(self) -> bool:
+        """Exactly still."""
+        return not (self.velocities.any() or self.accelerations.any())
+
+
+@dataclass(frozen=True)
+class DenseMotion:
+    """A spline sampled: times_s (D,), and (D, N) positions, velocities, accelerations, jerks."""
+
+    times_s: Float64
+    positions: Float64
+    velocities: Float64
+    accelerations: Float64
+    jerks: Float64
+
+
+@dataclass(frozen=True)
+class JointSpline:
+    """Points at ``times_ns`` (P,) int64, increasing; positions, velocities, accelerations (P, N). It rests after its end."""
+
+    times_ns: NDArray[np.int64]
+    positions: Float64
+    velocities: Float64
+    accelerations: Float64
+
+    @staticmethod
+    def through(times_ns: Sequence[int], motions: Sequence[JointMotion]) -> JointSpline:
+        """Through these moments."""
+        return JointSpline(
+            np.array(times_ns, dtype=np.int64),
+            np.array([motion.positions for motion in motions]),
+            np.array([motion.velocities for motion in motions]),
+            np.array([motion.accelerations for motion in motions]),
+        )
+
+    @property
+    def start_ns(self) -> int:
+        """Time of the first point."""
+        return int(self.times_ns[0])
+
+    @property
+    def end_ns(self) -> int:
+        """Time of the last point."""
+        return int(self.times_ns[-1])
+
+    @cached_property
+    def _seconds(self) -> Float64:
+        return (self.times_ns - self.times_ns[0]) * 1e-9
+
+    @cached_property
+    def _coefficients(self) -> Float64:
+        """(6, P - 1, N) of the powers of the time since each piece's first point, s."""
+        h = np.diff(self._seconds)[:, None]
+        p0, v0, a0 = self.positions[:-1], self.velocities[:-1] * h, self.accelerations[:-1] * h**2
+        p1, v1, a1 = self.positions[1:], self.velocities[1:] * h, self.accelerations[1:] * h**2
+        step = p1 - p0
+        return np.stack(
+            [
+                p0,
+                v0 / h,
+                a0 / 2 / h**2,
+                (10 * step - 6 * v0 - 4 * v1 - 1.5 * a0 + 0.5 * a1) / h**3,
+                (-15 * step + 8 * v0 + 7 * v1 + 1.5 * a0 - a1) / h**4,
+                (6 * step - 3 * (v0 + v1) - 0.5 * (a0 - a1)) / h**5,
+            ]
+        )
+
+    def sample(self, times_ns: NDArray[np.int64]) -> DenseMotion:
+        """At ``times_ns`` (D,), which must lie between start and end."""
+        seconds = (times_ns - self.times_ns[0]) * 1e-9
+        if len(self.times_ns) == 1:
+            still = np.zeros((len(seconds), self.positions.shape[1]))
+            return DenseMotion(seconds, self.positions + still, still, still, still)
+        piece = np.clip(np.searchsorted(self.times_ns, times_ns, side="right") - 1, 0, len(self.times_ns) - 2)
+        t = ((times_ns - self.times_ns[piece]) * 1e-9)[:, None]
+        c0, c1, c2, c3, c4, c5 = self._coefficients[:, piece]
+        return DenseMotion(
+            seconds,
+            c0 + t * (c1 + t * (c2 + t * (c3 + t * (c4 + t * c5)))),
+            c1 + t * (2 * c2 + t * (3 * c3 + t * (4 * c4 + t * 5 * c5))),
+            2 * c2 + t * (6 * c3 + t * (12 * c4 + t * 20 * c5)),
+            6 * c3 + t * (24 * c4 + t * 60 * c5),
+        )
+
+    def dense(self, per_piece: int = 4) -> DenseMotion:
+        """Sampled evenly, ``per_piece`` times each piece and at the end."""
+        shares = np.arange(per_piece) / per_piece
+        inner = self.times_ns[:-1, None] + np.diff(self.times_ns)[:, None] * shares
+        return self.sample(np.append(inner.astype(np.int64).ravel(), self.times_ns[-1]))
+
+    def motion(self, time_ns: int) -> JointMotion:
+        """The set-point at one time; before the start that of the start, after the end at rest."""
+        if time_ns >= self.end_ns:
+            return JointMotion.resting(self.positions[-1])
+        sample = self.sample(np.array([max(time_ns, self.start_ns)]))
+        return JointMotion(sample.positions[0], sample.velocities[0], sample.accelerations[0])
+
+    def between(self, start_ns: int, end_ns: int) -> JointSpline:
+        """From ``start_ns`` up to its last point before ``end_ns``; at least the first point. It is exact when points lie on the grid."""
+        inside = (self.times_ns > start_ns) & (self.times_ns < end_ns)
+        first = self.motion(start_ns)
+        return JointSpline(
+            np.concatenate([[start_ns], self.times_ns[inside]]),
+            np.concatenate([first.positions[None], self.positions[inside]]),
+            np.concatenate([first.velocities[None], self.velocities[inside]]),
+            np.concatenate([first.accelerations[None], self.accelerations[inside]]),
+        )
+
+    def then(self, later: JointSpline) -> JointSpline:
+        """This one's points followed by those of ``later``, which starts after this one's last."""
+        return JointSpline(
+            np.concatenate([self.times_ns, later.times_ns]),
+            np.concatenate([self.positions, later.positions]),
+            np.concatenate([self.velocities, later.velocities]),
+            np.concatenate([self.accelerations, later.accelerations]),
+        )
+
+    def trajectory(self, names: tuple[str, ...]) -> JointTrajectory:
+        """As the arm driver gets it, stamped with the first point's time."""
+        return JointTrajectory(self.start_ns, names, self._seconds, self.positions, self.velocities, self.accelerations)
+
+
+def on_grid(time_ns: int) -> int:
+    """The first grid time at ``time_ns`` or later."""
+    return -(-time_ns // GRID_NS) * GRID_NS

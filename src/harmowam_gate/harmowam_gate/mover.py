@@ -1,0 +1,196 @@
+"""Moves the arms: from the chosen tool path to the trajectory of each tick, continuous with what was published before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmowam_core.cell import Cell
+from harmowam_core.kinematics import Kinematics
+from harmowam_core.stages import Expert, JointTrajectory
+from harmowam_core.status import Reason
+from harmowam_gate import limits
+from harmowam_gate.joint_path import joint_path
+from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline, on_grid
+from harmowam_gate.limits import Motion, Verdict
+from harmowam_gate.planner import LONGEST_BRAKE_S, Brake, follow
+from harmowam_gate.pose_path import PosePath
+from harmowam_gate.settings import ArbiterSettings
+
+Float64 = NDArray[np.float64]
+SLOW_DOWN_MARGIN = 1.05
+PLAN_ATTEMPTS = 5
+
+
+@dataclass
+class _Plan:
+    """Where to go on: what it was made of, how much slower than asked for, and until when the last trajectory follows it."""
+
+    spline: JointSpline
+    key: object
+    expert: Expert | None
+    slow_down: float
+    followed_until_ns: int
+
+
+class Mover:
+    """Knows what was published last (``sent``) and where it should go on (``plan``).
+
+    A trajectory repeats what was sent until ``lead_s`` from now, follows the plan until ``lookahead_s``, then brakes to rest.
+    """
+
+    def __init__(self, cell: Cell, kinematics: Kinematics, settings: ArbiterSettings) -> None:
+        self._names = cell.arm_joint_names
+        self._kinematics = kinematics
+        self._settings = settings
+        self._brake = Brake(cell)
+        home = kinematics.forward(kinematics.home())
+        self._home_positions, self._home_orientations = home
+        moving = (
+            limits.PositionLimit(cell),
+            limits.VelocityLimit(cell),
+            limits.AccelerationLimit(cell),
+            limits.JerkLimit(cell),
+            limits.WorkspaceLimit(cell),
+            limits.TcpSpeedLimit(cell.arm_names, settings.tcp_speed_m_s),
+        )
+        longest_s = max(settings.lookahead_s, settings.lead_s) + 2e-9 * GRID_NS + LONGEST_BRAKE_S
+        self._plan_filter = limits.MotionFilter((limits.FiniteLimit(), *moving))
+        self._filter = limits.MotionFilter(
+            (limits.FiniteLimit(), limits.StructureLimit(self._names, longest_s), limits.ContinuityLimit(), *moving)
+        )
+        self._sent: JointSpline | None = None
+        self._plan: _Plan | None = None
+        self._refused: tuple[object, Verdict] | None = None
+        self._stopping = False
+
+    def forget(self) -> None:
+        """Know nothing of the arm: ``begin_at`` comes next."""
+        self._sent = self._plan = self._refused = None
+
+    def begin_at(self, positions: Float64, now_ns: int) -> None:
+        """The arm rests at these joints (N,)."""
+        self.forget()
+        self._sent = JointSpline.through([now_ns], [JointMotion.resting(positions)])
+
+    def set_point(self, time_ns: int) -> JointMotion | None:
+        """Where the published trajectories have the arm; None before ``begin_at``."""
+        return None if self._sent is None else self._sent.motion(time_ns)
+
+    @property
+    def slow_down(self) -> float:
+        """How much slower than asked for the arms move."""
+        return 1.0 if self._plan is None else self._plan.slow_down
+
+    def take(self, path: PosePath, key: object, expert: Expert | None, now_ns: int) -> Verdict | None:
+        """Plan along ``path`` unless the plan is already made of it (same ``key``); None when there was nothing to do."""
+        assert self._sent is not None, "begin_at comes first"
+        start_ns = self._split_ns(now_ns)
+        if self._refused is not None and key == self._refused[0]:
+            return None
+        if self._plan is not None and key == self._plan.key and start_ns <= self._plan.followed_until_ns:
+            return None
+        start = self._sent.motion(start_ns)
+        handed_over = self._plan is not None and expert is not self._plan.expert
+        blend_s = self._settings.hand_over_s if handed_over else self._settings.blend_s
+        planned = self._plan_along(self._parked(path.since(start_ns), start), start, start_ns, blend_s)
+        if isinstance(planned, Verdict):
+            self._refused = (key, planned)
+            return planned
+        spline, slow_down = planned
+        self._plan, self._refused, self._stopping = _Plan(spline, key, expert, slow_down, start_ns), None, False
+        return Verdict()
+
+    def advance(self, now_ns: int) -> tuple[JointTrajectory | None, Verdict]:
+        """The trajectory to publish now; where the verdict is not ok, it only stops the arm, or is None when nothing moves."""
+        start_ns = self._split_ns(now_ns)
+        plan = self._plan
+        if plan is None or not start_ns <= plan.followed_until_ns or not start_ns < plan.spline.end_ns:
+            nothing = Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the path is at its end")
+            return self.stop(now_ns), nothing if self._refused is None else self._refused[1]
+        brakes_ns = max(min(on_grid(now_ns + round(self._settings.lookahead_s * 1e9)), plan.spline.end_ns), start_ns)
+        course = plan.spline.between(start_ns, brakes_ns) if brakes_ns > start_ns else None
+        published, verdict = self._publish(now_ns, start_ns, course, plan.spline.motion(brakes_ns), brakes_ns)
+        if published is None:
+            self._refused = (plan.key, verdict)
+            return self.stop(now_ns), verdict
+        plan.followed_until_ns = brakes_ns
+        return published, verdict
+
+    def stop(self, now_ns: int) -> JointTrajectory | None:
+        """Brake to rest as soon as possible; None once nothing is left to brake."""
+        self._plan = None
+        if self._sent is None or self._stopping:
+            return None
+        start_ns = self._split_ns(now_ns)
+        self._stopping = True
+        if start_ns >= self._sent.end_ns:
+            return None
+        # Where even braking at once breaks a limit, nothing is sent: the last trajectory ends at rest and kept to all limits.
+        return self._publish(now_ns, start_ns, None, self._sent.motion(start_ns), start_ns)[0]
+
+    def _split_ns(self, now_ns: int) -> int:
+        """The first moment that can still be changed."""
+        return on_grid(now_ns + round(self._settings.lead_s * 1e9))
+
+    def _publish(
+        self, now_ns: int, start_ns: int, course: JointSpline | None, last: JointMotion, brakes_ns: int
+    ) -> tuple[JointTrajectory | None, Verdict]:
+        """What was sent until ``start_ns``, then ``course``, then the brake from ``last``; None where a limit refuses it."""
+        assert self._sent is not None
+        head = self._sent.between(now_ns, start_ns)
+        spline = (head if course is None else head.then(course)).then(self._brake.plan(last, brakes_ns))
+        verdict = self._filter.check(Motion(self._names, spline, self._kinematics, self._sent))
+        if not verdict.ok:
+            return None, verdict
+        self._sent = spline
+        return spline.trajectory(self._names), verdict
+
+    def _parked(self, path: PosePath, start: JointMotion) -> PosePath:
+        """Arms that wait at home and are told to stay about there do not follow the noise of their targets."""
+        positions, orientations = self._kinematics.forward(start.positions)
+        at_home = self._near_home(positions, orientations)
+        stay = at_home & self._near_home(path.positions, path.orientations).all(axis=0)  # (A,)
+        return replace(
+            path,
+            positions=np.where(stay[:, None], positions, path.positions),
+            orientations=np.where(stay[:, None], orientations, path.orientations),
+        )
+
+    def _near_home(self, positions: Float64, orientations: Float64) -> NDArray[np.bool_]:
+        """(..., A, 3), (..., A, 4) -> (..., A)."""
+        away_m = np.linalg.norm(positions - self._home_positions, axis=-1)
+        cosines = np.abs(np.sum(orientations * self._home_orientations, axis=-1))
+        return (away_m <= self._settings.park_radius_m) & (cosines >= np.cos(self._settings.park_turn_rad / 2))
+
+    def _plan_along(self, path: PosePath, start: JointMotion, start_ns: int, blend_s: float) -> tuple[JointSpline, float] | Verdict:
+        """A motion from ``start`` along ``path`` and how much slower than the path it is, or why there is none."""
+        past = Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the chunk's targets are past")
+        if len(path.times_ns) < 2:
+            return past
+        joints = joint_path(path, self._kinematics, start.positions, self._settings.smoothing_hz)
+        if isinstance(joints, Verdict):
+            return joints
+        jump_m = self._distance_m(start.positions, joints.motion(start_ns).positions)
+        if not jump_m <= self._settings.jump_m:
+            text = f"the chunk begins {jump_m:.3f} m from where the tool will be, limit {self._settings.jump_m:.3f} m"
+            return Verdict.refused(Reason.JUMP, jump_m, self._settings.jump_m, text)
+        slow_down, attempt = 1.0, 0
+        while True:
+            spline = follow(start, start_ns, joints, blend_s, slow_down)
+            if spline is None:
+                return past
+            verdict = self._plan_filter.check(Motion(self._names, spline, self._kinematics))
+            if verdict.ok:
+                return spline, slow_down
+            attempt += 1
+            # First give the offset more time to decay; a path that is too fast by itself is then stretched.
+            blend_s *= max(verdict.slow_down * SLOW_DOWN_MARGIN, 1.25)
+            slow_down *= verdict.slow_down * SLOW_DOWN_MARGIN if attempt > 1 else 1.0
+            if not verdict.can_slow_down or attempt == PLAN_ATTEMPTS or slow_down > self._settings.max_slow_down:
+                return replace(verdict, slow_down=1.0)
+
+    def _distance_m(self, q_a: Float64, q_b: Float64) -> float:
+        return float(np.linalg.norm(self._kinematics.forward(q_a)[0] - self._kinematics.forward(q_b)[0], axis=-1).max())

@@ -1,0 +1,61 @@
+"""What can be tuned in the arbiter, each with its bounds; the node declares these as its parameters."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Selector = Literal["gate", "predictive", "reactive", "average", "keyframe_average"]
+
+
+class ArbiterSettings(BaseModel):
+    """Immutable; an invalid value raises pydantic's ValidationError, which names the field and the bound."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    selector: Selector = Field(
+        default="gate",
+        description="Whose actions are followed: as the gate says, always one expert, always the mean of both, or their mean in "
+        "interaction and the reactive expert in transit (keyframe_average).",
+    )
+
+    gate_threshold: float = Field(default=0.5, ge=0.05, le=0.95, description="Gate score above which the arm interacts.")
+    gate_hysteresis: float = Field(
+        default=0.1, ge=0, le=0.45, description="How far beyond the threshold a score must lie to change the phase."
+    )
+    gate_dwell_s: float = Field(default=0.3, ge=0, le=5, description="Shortest time between two changes of the phase.")
+
+    chunk_max_age_s: float = Field(default=0.8, ge=0.1, le=3, description="Oldest observation whose chunk is still followed.")
+    gate_max_age_s: float = Field(default=0.8, ge=0.1, le=3, description="Oldest observation whose gate score is still believed.")
+    joint_state_max_age_s: float = Field(default=0.25, ge=0.02, le=1, description="Age at which joint states count as lost.")
+    target_step_m: float = Field(default=0.12, ge=0.01, le=0.5, description="Longest way between two targets of a chunk.")
+    target_turn_rad: float = Field(default=0.6, ge=0.05, le=3.2, description="Largest turn between two targets of a chunk.")
+    jump_m: float = Field(default=0.15, ge=0.01, le=0.5, description="Furthest that a chunk may begin from where the tool will be.")
+    workspace_slack_m: float = Field(
+        default=0.03, ge=0, le=0.2, description="How far outside the workspace a target is still moved onto its face."
+    )
+    park_radius_m: float = Field(default=0.03, ge=0, le=0.2, description="An arm at home whose targets all stay this close to home rests.")
+    park_turn_rad: float = Field(default=0.25, ge=0, le=1, description="The same for the tool's orientation.")
+
+    lead_s: float = Field(
+        default=0.02, ge=0.005, le=0.2, description="Until when the last trajectory is repeated unchanged, so that it can arrive."
+    )
+    lookahead_s: float = Field(default=0.2, ge=0.04, le=0.5, description="How far a trajectory follows the path before it brakes to rest.")
+    blend_s: float = Field(default=0.3, ge=0.05, le=1, description="Time to pass from one chunk's path to the next one's.")
+    hand_over_s: float = Field(default=0.3, ge=0.05, le=1, description="Time to pass from one expert's path to the other's.")
+    smoothing_hz: float = Field(default=2.0, ge=0.5, le=5, description="Frequency at which the noise between a chunk's targets is halved.")
+    max_slow_down: float = Field(default=3.0, ge=1, le=10, description="How much a path may be stretched in time to keep to the limits.")
+    tcp_speed_m_s: float = Field(default=0.6, ge=0.01, le=2, description="Fastest a tool centre point may move.")
+    tracking_rad: float = Field(default=0.3, ge=0.01, le=1, description="Furthest that a joint may be from its set-point.")
+
+    latch_gripper: bool = Field(default=True, description="Keep the grippers as they are while the reactive expert drives in transit.")
+    gripper_hysteresis: float = Field(
+        default=0.1, ge=0, le=0.45, description="How far beyond one half an opening must lie to change the gripper."
+    )
+    finger_speed_m_s: float = Field(default=0.1, ge=0.005, le=0.2, description="Speed of a finger.")
+
+    time_limit_s: float = Field(default=90.0, ge=1, le=3600, description="Longest that a task may take unless its goal says otherwise.")
+    done_transit_s: float = Field(
+        default=2.0, ge=0.1, le=30, description="How long the hand must be in transit after a release to call the task done."
+    )
