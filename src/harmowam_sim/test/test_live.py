@@ -15,7 +15,7 @@ from harmowam_sim.replay_render import replay_frames
 from harmowam_sim.state_log import StateLog, StateLogError
 
 CELL = load_cell()
-SPEC = sample_episode("pick_fruit", "in_domain", 3)
+SPEC = sample_episode("pick_fruit", "in_domain", 1)
 START_S = 1_700_000_000.0
 
 
@@ -97,7 +97,7 @@ def test_scores_are_json(live):
     run(live, START_S, START_S + 0.2)
     score = json.loads(json.dumps(live.score()))
     assert score["success"] is False and score["score"] == 0.0 and score["instruction"] == SPEC.instruction
-    assert set(score["stages"]) == {"reach", "grasp", "carry", "place"} and score["seed"] == 3
+    assert set(score["stages"]) == {"reach", "grasp", "carry", "place"} and score["seed"] == 1
 
 
 def test_logged_episodes_render_as_they_looked(live, tmp_path):
@@ -131,6 +131,6 @@ def test_what_is_no_log_is_named(tmp_path):
     )
     with pytest.raises(StateLogError, match=r"states\.npz"):
         StateLog.load(path)
-    other = StateLog("pick_fruit", "in_domain", 3, [0], [np.zeros(5)])
+    other = StateLog("pick_fruit", "in_domain", 1, [0], [np.zeros(5)])
     with pytest.raises(StateLogError, match="5 numbers"):
         next(replay_frames(other, "scene", (8, 8)))
