@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from harmowam_core.images import prepare_image
 from numpy.typing import NDArray
 
+from harmowam_core.images import prepare_image
 from harmowam_sim.cell import SimCell
 from harmowam_sim.environments import (
     ENVIRONMENTS,
     EVALUATION_SEED_START,
-    HOVER_M,
     TASKS,
     EpisodeSpec,
     arm_positions_at,
@@ -33,7 +34,7 @@ from harmowam_sim.environments import (
 )
 from harmowam_sim.manipulation import PickAndPlace, Style, standing_post
 from harmowam_sim.objects import KINDS
-from harmowam_sim.paths import HAND, carrying, hand_gap
+from harmowam_sim.paths import HAND, MIN_CLEARANCE_M, carrying, hand_gap, post
 from harmowam_sim.scene import Scene
 from harmowam_sim.servo import EndEffectorCommand, EndEffectorServo
 from harmowam_sim.tasks import Scorer
@@ -42,6 +43,7 @@ Float64 = NDArray[np.float64]
 Kind = Literal["demonstration", "recovery", "play"]
 
 MODEL_IMAGE_SIZES: dict[str, tuple[int, int]] = {"scene": (64, 80), "wrist_left": (48, 48), "wrist_right": (48, 48)}
+NUMERIC_ROWS = ("arm_positions", "openings", "commanded_openings", "positions", "commanded_positions", "orientations")
 MAX_STEPS = 220
 MAX_RECOVERY_STEPS = 75
 
@@ -107,7 +109,7 @@ class Rollout:
 
     frames: camera -> (T, H, W, 3) uint8; arm_positions: (T, A*7) rad; openings, commanded_openings: (T, A) in [0, 1];
     positions, commanded_positions: (T, A, 3) m and orientations: (T, A, 4) xyzw of the tools; masked: (T,) bool, frames whose
-    motion is not to be learnt; phases, instructions: T strings. success and score are None for play. attempts_s: CPU seconds.
+    motion is not to be learnt; phases, instructions: T strings. success, score and failure are None for play.
     """
 
     kind: Kind
@@ -135,17 +137,17 @@ class Rollout:
         return self.instructions[0]
 
 
-def open_cell(spec: EpisodeSpec) -> SimCell:
-    """The simulated cell at the start of an episode; for "near_goal" the target is grasped and brought there first."""
+def open_cell(spec: EpisodeSpec, *, spread_m: float = 0.03) -> SimCell:
+    """The simulated cell at the start of an episode. For "near_goal" the target has been grasped, and is held 8-12 cm above
+    where it would be released and up to ``spread_m`` beside."""
     cell = SimCell(spec.scene, start_arm_positions=spec.start_arm_positions)
     if spec.start == "near_goal":
-        rng = np.random.default_rng([spec.seed, 7])
-        _grasp_and_bring(cell, spec, rng, spread_m=0.03, heights_m=(0.08, 0.12))
+        _grasp_and_bring(cell, spec, np.random.default_rng([spec.seed, 7]), spread_m)
     return cell
 
 
-def _grasp_and_bring(cell: SimCell, spec: EpisodeSpec, rng: np.random.Generator, *, spread_m: float, heights_m: tuple[float, float]) -> None:
-    """Unrecorded: grasp the target and hold it somewhere near the release point. RuntimeError if the grasp fails."""
+def _grasp_and_bring(cell: SimCell, spec: EpisodeSpec, rng: np.random.Generator, spread_m: float) -> None:
+    """Unrecorded: grasp the target and hold it somewhere near the goal. RuntimeError if that fails."""
     servo = EndEffectorServo(cell, kinematics())
     hands = PickAndPlace(spec.scene, spec.target_name, spec.goal_name, spec.arm, Style.sample(rng))
     for _ in range(MAX_STEPS):
@@ -156,14 +158,25 @@ def _grasp_and_bring(cell: SimCell, spec: EpisodeSpec, rng: np.random.Generator,
     else:
         raise RuntimeError(f"{spec.task} seed {spec.seed}: the target could not be brought to the goal")
     arm = cell.cell.arm_names.index(spec.arm)
-    place = command.positions[arm].copy()
-    place[2] += rng.uniform(*heights_m) - 0.8 * HOVER_M
-    place[:2] += _in_disc(rng, spread_m)
-    displaced = _free_near(cell, spec, place, rng, spread_m)
-    for fraction in np.linspace(0, 1, 9)[1:]:
+    hover = command.positions[arm].copy()
+    held = carrying(HAND, KINDS[spec.target_name])
+    posts = [standing_post(cell, thing.name) for thing in spec.scene.objects if thing.name != spec.target_name]
+    for _ in range(100):
+        offset = np.array([*_in_disc(rng, spread_m), rng.uniform(0.0, 0.04)])
+        if all(hand_gap(held, (hover + offset)[None], 0.0, obstacle)[0] > MIN_CLEARANCE_M for obstacle in posts):
+            break
+    else:
+        raise RuntimeError(f"{spec.task} seed {spec.seed}: no free place near the goal")
+    for fraction in np.linspace(0, 1, 11)[1:]:
         positions = command.positions.copy()
-        positions[arm] += fraction * (displaced - command.positions[arm])
+        positions[arm] = hover + fraction * offset
         servo.move(replace(command, positions=positions))
+
+
+def _in_disc(rng: np.random.Generator, radius: float) -> Float64:
+    """(2,) uniformly."""
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.asarray(radius * np.sqrt(rng.random()) * np.array([np.cos(angle), np.sin(angle)]))
 
 
 def rollout(
@@ -178,8 +191,14 @@ def rollout(
 
     cameras: whose frames to keep; sizes: camera -> (height, width) to prepare them for a model, None for native size.
     """
-    with open_cell(spec) if isinstance(spec, EpisodeSpec) else SimCell(spec.scene, start_arm_positions=spec.start_arm_positions) as cell:
+    with _open(agent, spec) as cell:
         return record(agent, spec, cell, cameras=cameras, sizes=sizes, max_steps=max_steps)
+
+
+def _open(agent: Agent, spec: Spec) -> SimCell:
+    if not isinstance(spec, EpisodeSpec):
+        return SimCell(spec.scene, start_arm_positions=spec.start_arm_positions)
+    return open_cell(spec, spread_m=RECOVERY_SPREAD_M) if agent.kind == "recovery" else open_cell(spec)
 
 
 def record(
@@ -188,19 +207,17 @@ def record(
     """As ``rollout``, in a cell that is already open."""
     scorer = Scorer(spec, cell) if isinstance(spec, EpisodeSpec) else None
     servo = EndEffectorServo(cell, kinematics())
-    rows: dict[str, list[Any]] = {name: [] for name in ("arm", "opening", "want_opening", "position", "want_position", "orientation", "masked", "phase", "words")}
     frames: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in cameras}
+    rows: list[dict[str, Any]] = []
     for _ in range(max_steps):
         for camera, images in frames.items():
             image = cell.render(camera)
             images.append(prepare_image(image, sizes[camera]) if sizes else image)
         positions, orientations = cell.tcp_pose()
-        seen = {"arm": cell.arm_positions.copy(), "opening": cell.openings.copy(), "position": positions.copy(), "orientation": orientations}
+        row = {"arm_positions": cell.arm_positions, "openings": cell.openings, "positions": positions.copy(), "orientations": orientations}
         command = agent.act(cell)
-        seen |= {"want_opening": command.openings, "want_position": command.positions}
-        seen |= {"masked": agent.masked, "phase": agent.phase, "words": agent.instruction}
-        for name, value in seen.items():
-            rows[name].append(value)
+        row |= {"commanded_openings": command.openings, "commanded_positions": command.positions}
+        rows.append(row | {"masked": agent.masked, "phase": agent.phase, "instruction": agent.instruction})
         servo.move(command)
         if scorer is not None:
             scorer.update()
@@ -211,16 +228,176 @@ def record(
         kind=agent.kind,
         seed=spec.seed,
         frames={camera: np.stack(images) for camera, images in frames.items()},
-        arm_positions=np.array(rows["arm"], dtype=np.float32),
-        openings=np.array(rows["opening"], dtype=np.float32),
-        commanded_openings=np.array(rows["want_opening"], dtype=np.float32),
-        positions=np.array(rows["position"], dtype=np.float32),
-        commanded_positions=np.array(rows["want_position"], dtype=np.float32),
-        orientations=np.array(rows["orientation"], dtype=np.float32),
-        masked=np.array(rows["masked"], dtype=bool),
-        phases=tuple(rows["phase"]),
-        instructions=tuple(rows["words"]),
+        **{name: np.array([row[name] for row in rows], dtype=np.float32) for name in NUMERIC_ROWS},
+        masked=np.array([row["masked"] for row in rows], dtype=bool),
+        phases=tuple(row["phase"] for row in rows),
+        instructions=tuple(row["instruction"] for row in rows),
         success=score.success if score else None,
         score=score.score if score else None,
         failure=score.failure if score else None,
     )
+
+
+# Recovery -----------------------------------------------------------------------------------------------------------
+
+RECOVERY_SPREAD_M = 0.10
+RECOVERY_HEIGHTS_M = (0.03, 0.14)
+KICK_M = (0.02, 0.05)
+KICK_STEPS = 4
+PREMATURE_SHARE = 0.3
+
+
+def sample_recovery(task: str, seed: int) -> EpisodeSpec:
+    """Where a recovery demonstration of a training seed starts: in domain, without obstacles, within RECOVERY_SPREAD_M of
+    the target, or (every other seed) holding it within that of the goal. ValueError for an evaluation seed."""
+    check_training_seed(seed)
+    spec = sample_episode(task, "in_domain", seed, obstacle=False)
+    if seed % 2:
+        return replace(spec, start="near_goal")
+    rng = np.random.default_rng([seed, 11])
+    kind = KINDS[spec.target_name]
+    x, y, _ = next(thing.position for thing in spec.scene.objects if thing.name == spec.target_name)
+    for _ in range(200):
+        tcp = grasp_point(kind, np.array([x, y])) + np.array([*_in_disc(rng, RECOVERY_SPREAD_M), rng.uniform(*RECOVERY_HEIGHTS_M)])
+        positions = arm_positions_at(tcp, rng.uniform(-0.4, 0.4))
+        posts = [post(KINDS[thing.name], *thing.position[:2]) for thing in spec.scene.objects]
+        if positions is not None and all(hand_gap(HAND, tcp[None], 0.0, obstacle)[0] > 0.01 for obstacle in posts):
+            return replace(spec, start="near_target", start_arm_positions=positions)
+    raise RuntimeError(f"{task} seed {seed}: no free start near the target")
+
+
+class RecoveryDemonstrator:
+    """Shows how to get out of trouble: it is kicked aside on its way (``masked`` frames), and closes too early at times."""
+
+    kind: Kind = "recovery"
+
+    def __init__(self, spec: EpisodeSpec, rng: np.random.Generator) -> None:
+        self.instruction = spec.instruction
+        self.masked = False
+        self._task = PickAndPlace(spec.scene, spec.target_name, spec.goal_name, spec.arm, Style.sample(rng))
+        self._task.phase = "lower" if spec.start == "near_goal" else "descend"
+        self._rng = rng
+        self._kicks = sorted(int(step) for step in rng.integers(4, 40, size=int(rng.integers(1, 4))))
+        self._kick: list[Float64] = []
+        self._closes_early = spec.start != "near_goal" and rng.random() < PREMATURE_SHARE
+        self._close_height_m = rng.uniform(0.02, 0.06)
+        self._held_after = 0
+        self._spec = spec
+        self._steps = 0
+
+    def act(self, cell: SimCell) -> EndEffectorCommand:
+        """The command for the next control period."""
+        self._steps += 1
+        if self._kicks and self._steps >= self._kicks[0] and self.phase in ("descend", "lower", "lift"):
+            self._kicks.pop(0)
+            self._kick = self._plan_kick(cell)
+        if self._kick:
+            self.masked = True
+            self._task.hand.position = self._kick.pop(0)
+            if not self._kick:
+                self._task.settle()
+            return self._task.hand.command()
+        command = self._task.act(cell)
+        self.masked = self._close_early(cell)
+        self._held_after += self.phase == "carry"
+        return command
+
+    def _plan_kick(self, cell: SimCell) -> list[Float64]:
+        """Way-points of a shove aside that touches nothing; none if there is no room."""
+        self._task.resync(cell)
+        start = self._task.hand.position
+        held = self.phase in ("lower", "lift")
+        hand = carrying(HAND, KINDS[self._spec.target_name]) if held else HAND
+        own = {self._spec.target_name} if held else set()
+        posts = [standing_post(cell, thing.name) for thing in self._spec.scene.objects if thing.name not in own]
+        for _ in range(10):
+            shove = self._rng.normal(size=3) * (1.0, 1.0, 0.4)
+            end = start + shove / np.linalg.norm(shove) * self._rng.uniform(*KICK_M)
+            end[2] = max(end[2], start[2], 0.03)
+            if all(hand_gap(hand, end[None], 0.0, obstacle)[0] > 0.01 for obstacle in posts):
+                return [start + (end - start) * fraction for fraction in np.linspace(0, 1, KICK_STEPS + 1)[1:]]
+        return []
+
+    def _close_early(self, cell: SimCell) -> bool:
+        """Whether it is closing on nothing, which nobody should learn; what follows, they should."""
+        above_m = self._task.height_above_grasp(cell)
+        if self._closes_early and self.phase == "descend" and 0.015 < above_m < self._close_height_m:
+            self._closes_early = False
+            self._task.close_now()
+        return self.phase == "close" and above_m > 0.015
+
+    @property
+    def phase(self) -> str:
+        """As of Demonstrator."""
+        return self._task.phase
+
+    @property
+    def done(self) -> bool:
+        """Whether it has placed the object, or been on the way with it for a second."""
+        return self._task.done or self._held_after >= 10
+
+
+# Measuring ----------------------------------------------------------------------------------------------------------
+
+
+def measure(task: str, environment: str, episodes: int, first_seed: int = EVALUATION_SEED_START) -> dict[str, Any]:
+    """Success of the demonstrator over consecutive seeds, with a Wilson interval."""
+    results = []
+    for seed in range(first_seed, first_seed + episodes):
+        spec = sample_episode(task, environment, seed)
+        results.append((seed, spec.has_obstacle, rollout(Demonstrator(spec, np.random.default_rng(seed)), spec, cameras=())))
+    successes = sum(bool(result.success) for _, _, result in results)
+    return {
+        "task": task,
+        "environment": environment,
+        "episodes": episodes,
+        "success": successes / episodes,
+        "ci95": wilson_interval(successes, episodes),
+        "with_obstacle": sum(obstacle for _, obstacle, _ in results),
+        "mean_steps": float(np.mean([len(result) for _, _, result in results])),
+        "failures": [{"seed": seed, "score": result.score, "why": result.failure} for seed, _, result in results if not result.success],
+    }
+
+
+def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
+    """95 % interval of a success rate."""
+    z, rate = 1.96, successes / episodes
+    middle = (rate + z * z / (2 * episodes)) / (1 + z * z / episodes)
+    half = z * np.sqrt(rate * (1 - rate) / episodes + z * z / (4 * episodes**2)) / (1 + z * z / episodes)
+    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure the demonstrators; exit code 1 if one succeeds less often than --require."""
+    parser = argparse.ArgumentParser(prog="python -m harmowam_sim.demonstrators", description="Success of the scripted demonstrators.")
+    parser.add_argument("--task", choices=[*TASKS, "all"], default="all")
+    parser.add_argument("--environment", choices=[*ENVIRONMENTS, "all"], default="all")
+    parser.add_argument("--episodes", type=int, default=50, help="per task and environment (default 50)")
+    parser.add_argument("--processes", type=int, default=2, help="how many cells to simulate at once (default 2)")
+    parser.add_argument("--require", type=float, default=0.95, help="success below which the exit code is 1 (default 0.95)")
+    parser.add_argument("--json", type=Path, help="where to write the results, '-' for the terminal")
+    options = parser.parse_args(arguments)
+    if options.episodes < 1 or options.processes < 1:
+        parser.error("--episodes and --processes must be at least 1")
+    cells = [
+        (task, environment, options.episodes)
+        for task in (TASKS if options.task == "all" else (options.task,))
+        for environment in (ENVIRONMENTS if options.environment == "all" else (options.environment,))
+    ]
+    started = time.monotonic()
+    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        results = list(pool.map(measure, *zip(*cells, strict=True)))
+    for result in results:
+        low, high = result["ci95"]
+        name = f"{result['task']:11s} {result['environment']:11s}"
+        print(f"{name} {result['success']:.3f} [{low:.2f}, {high:.2f}]  {result['mean_steps']:.0f} steps", file=sys.stderr)
+    report = json.dumps({"cells": results, "seconds": round(time.monotonic() - started, 1)}, indent=1)
+    if options.json is not None and str(options.json) == "-":
+        print(report)
+    elif options.json is not None:
+        options.json.write_text(report + "\n")
+    return 0 if all(result["success"] >= options.require for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-from harmowam_core.cell import Cell, load_cell
-from harmowam_core.kinematics import Kinematics
 from numpy.typing import NDArray
 
+from harmowam_core.cell import Cell, load_cell
+from harmowam_core.kinematics import Kinematics
 from harmowam_sim.instructions import instruct
 from harmowam_sim.objects import (
     HELD_OUT_CANS,
@@ -31,7 +31,7 @@ from harmowam_sim.objects import (
     ObjectKind,
 )
 from harmowam_sim.paths import HAND, Post, Section, carrying, hand_gap, post, straight
-from harmowam_sim.scene import Appearance, Scene
+from harmowam_sim.scene import Appearance, Scene, Triple
 
 Float64 = NDArray[np.float64]
 Start = Literal["home", "near_target", "near_goal"]
@@ -80,9 +80,10 @@ HELD_OUT_APPEARANCES: tuple[Appearance, ...] = (
     Appearance((0.40, 0.44, 0.24), "checker", (0.52, 0.55, 0.34), (0.55, 0.60, 0.74), (0.44, 0.40, 0.36), (0.7, 0.7, 2.0), 0.62, 0.36),
 )
 # Play's tables are jittered around these; each is at least PALETTE_GAP away from every held-out table.
-TRAIN_TABLES: tuple[tuple[float, float, float], ...] = (
-    (0.80, 0.68, 0.52), (0.62, 0.48, 0.34), (0.42, 0.30, 0.22), (0.90, 0.88, 0.84), (0.70, 0.70, 0.70), (0.48, 0.49, 0.51), (0.26, 0.26, 0.27),
-    (0.66, 0.76, 0.88), (0.90, 0.78, 0.66), (0.72, 0.82, 0.62), (0.85, 0.70, 0.70), (0.94, 0.92, 0.70), (0.36, 0.46, 0.66), (0.76, 0.56, 0.30),
+TRAIN_TABLES: tuple[Triple, ...] = (
+    (0.80, 0.68, 0.52), (0.62, 0.48, 0.34), (0.42, 0.30, 0.22), (0.90, 0.88, 0.84), (0.70, 0.70, 0.70), (0.48, 0.49, 0.51),
+    (0.26, 0.26, 0.27), (0.66, 0.76, 0.88), (0.90, 0.78, 0.66), (0.72, 0.82, 0.62), (0.85, 0.70, 0.70), (0.94, 0.92, 0.70),
+    (0.36, 0.46, 0.66), (0.76, 0.56, 0.30),
 )  # fmt: skip
 TABLE_JITTER = 0.04
 PALETTE_GAP = 0.10
@@ -224,7 +225,8 @@ def sample_episode(task: str, environment: str, seed: int, *, start: Start = "ho
     tall in the straight way; by default OBSTACLE_SHARE of episodes have one. ValueError names what is unknown. Unseen
     environments take evaluation seeds alone.
     """
-    for name, value, known in (("task", task, TASKS), ("environment", environment, ENVIRONMENTS), ("start", start, ("home", "near_target", "near_goal"))):
+    choices = (("task", task, TASKS), ("environment", environment, ENVIRONMENTS), ("start", start, get_args(Start)))
+    for name, value, known in choices:
         if value not in known:
             raise ValueError(f"unknown {name} '{value}'; known: {', '.join(known)}")
     if seed < 0:
@@ -234,7 +236,7 @@ def sample_episode(task: str, environment: str, seed: int, *, start: Start = "ho
     rng = np.random.default_rng([seed, TASKS.index(task), ENVIRONMENTS.index(environment)])
     blocked = bool(rng.random() < OBSTACLE_SHARE) if obstacle is None else obstacle
     target, goal = _choose_pair(task, environment, rng)
-    for _ in range(400):
+    for _ in range(2000):
         spec = _try_episode(task, environment, seed, start, blocked, target, goal, rng)
         if spec is not None:
             return spec
@@ -262,12 +264,6 @@ def _try_episode(
     hand_yaw = yaw if target.elongated else 0.0
     grasp, release = grasp_point(target, target_xy), release_point(target, goal, goal_xy)
     start_tcp = _start_tcp(start, grasp, rng)
-    reach = [(grasp, hand_yaw), (start_tcp, 0.0), *((np.array([*xy, HIGHEST_PATH_M]), 0.0) for xy in (target_xy, goal_xy))]
-    solutions = [arm_positions_at(tcp, tcp_yaw) for tcp, tcp_yaw in reach]
-    start_positions = solutions[1]
-    if start_positions is None or None in solutions:
-        return None
-
     if hand_gap(HAND, grasp[None], hand_yaw, post(goal, *goal_xy))[0] < SPAWN_GAP_M:
         return None
     layout = Layout()
@@ -286,6 +282,10 @@ def _try_episode(
             return None
         layout.add(Placement(obstacle, xy, rng.uniform(-0.4, 0.4)))
         avoid |= {obstacle.colour}
+    reach = [(grasp, hand_yaw), *((np.array([*xy, HIGHEST_PATH_M]), 0.0) for xy in (target_xy, goal_xy))]
+    start_positions = arm_positions_at(start_tcp)
+    if start_positions is None or any(arm_positions_at(tcp, tcp_yaw) is None for tcp, tcp_yaw in reach):
+        return None
     wanted, least = _clutter(task, environment, avoid, rng)
     if layout.scatter(wanted, CLUTTER_REGION, rng) < least:
         return None
@@ -346,12 +346,10 @@ def _block(
     """A place (2,) in the straight way of one of the two transits, or None."""
     to_target = (straight(start_tcp, above(grasp)), HAND)
     to_goal = (straight(above(grasp), above(release)), carrying(HAND, target))
-    for _ in range(60):
-        line, hand = (to_target, to_goal)[int(rng.random() < 0.6)]
-        middle = line[int(rng.uniform(0.3, 0.7) * len(line)), :2]
-        xy = middle + rng.normal(0.0, 0.015, 2)
-        collides = hand_gap(hand, line, 0.0, post(kind, *xy)).min() < -0.01
-        if collides and layout.fits(kind, xy, gap=0.015):
+    for _ in range(40):
+        line, hand = (to_target, to_goal)[int(rng.random() < 0.7)]
+        xy = line[int(rng.uniform(0.3, 0.7) * len(line)), :2] + rng.uniform(-0.06, 0.06, 2)
+        if layout.fits(kind, xy) and hand_gap(hand, line, 0.0, post(kind, *xy)).min() < -0.01:
             return np.asarray(xy)
     return None
 
@@ -393,16 +391,20 @@ def sample_train_appearance(rng: np.random.Generator, kinds: Iterable[ObjectKind
         table_rgb=table,
         table_texture=None if pattern < 0.65 else ("checker" if pattern < 0.82 else "stripes"),
         table_rgb_2=second,
-        wall_rgb=tuple(float(c) for c in wall.clip(0, 1)),
-        floor_rgb=tuple(float(c) for c in rng.uniform(0.2, 0.7, 3)),
+        wall_rgb=_triple(wall),
+        floor_rgb=_triple(rng.uniform(0.2, 0.7, 3)),
         light_position=(float(rng.uniform(0.2, 1.0)), float(rng.uniform(-0.7, 0.8)), float(rng.uniform(1.9, 2.4))),
         light_intensity=float(rng.uniform(0.45, 0.68)),
         ambient=float(rng.uniform(0.26, 0.40)),
     )
 
 
-def _vary(rgb: tuple[float, float, float], rng: np.random.Generator) -> tuple[float, float, float]:
-    r, g, b = (float(c) for c in (np.array(rgb) + rng.uniform(-TABLE_JITTER, TABLE_JITTER, 3)).clip(0, 1))
+def _vary(rgb: Triple, rng: np.random.Generator) -> Triple:
+    return _triple(np.array(rgb) + rng.uniform(-TABLE_JITTER, TABLE_JITTER, 3))
+
+
+def _triple(rgb: Float64) -> Triple:
+    r, g, b = (float(c) for c in rgb.clip(0, 1))
     return r, g, b
 
 

@@ -82,6 +82,10 @@ class Hand:
         if self._others is None:
             self._others = positions.copy(), orientations.copy(), np.round(cell.openings)
 
+    def stop(self) -> None:
+        """At rest from here on."""
+        self._speed_m_s = 0.0
+
     def pace(self, remaining_m: float, fastest_m_s: float) -> float:
         """Metres to go this period: speed up, keep pace, slow down in time to stop."""
         stopping = np.sqrt(2 * ACCELERATION_M_S2 * max(remaining_m, 0.0)) + 0.01
@@ -165,6 +169,15 @@ class PickAndPlace:
         self.hand.sync(cell)
         self._path = None
         self._synced = True
+
+    def settle(self) -> None:
+        """Forget the momentum and the path: something else moved the hand."""
+        self._path = None
+        self.hand.stop()
+
+    def height_above_grasp(self, cell: SimCell) -> float:
+        """Of the commanded hand, m."""
+        return float(self.hand.position[2] - self._grasp_point(cell)[2])
 
     def close_now(self) -> None:
         """Close the gripper here and now, right or wrong."""
@@ -254,7 +267,8 @@ class PickAndPlace:
     def _retreat(self, cell: SimCell) -> None:
         if self.hand.rise(self._retreat_height, self.style.lift_m_s):
             fell = not on_goal(cell, self._target.name, self._goal.name)
-            again = fell and self._attempts < MAX_ATTEMPTS and (self._target.category != "can" or upright_cos(cell, self._target.name) > 0.9)
+            graspable = self._target.category != "can" or upright_cos(cell, self._target.name) > 0.9
+            again = fell and graspable and self._attempts < MAX_ATTEMPTS
             self._attempts += 1
             self._enter("transit" if again else "stay")
 

@@ -109,7 +109,9 @@ def _foot(radius_x: float, radius_y: float, rgba: Colour) -> Geom:
     return Geom("box", (radius_x, radius_y, 0.002), (0.0, 0.0, 0.002), rgba=rgba)
 
 
-def _fruit(colour: str, noun: str, geoms: tuple[Geom, ...], half_extents: tuple[float, float], height: float, mass_kg: float = 0.09) -> ObjectKind:
+def _fruit(
+    colour: str, noun: str, geoms: tuple[Geom, ...], half_extents: tuple[float, float], height: float, mass_kg: float = 0.09
+) -> ObjectKind:
     # The finger tips reach a little below the middle, but never so low that they scrape the table.
     return ObjectKind(colour, noun, "fruit", geoms, mass_kg, half_extents, height, max(0.45 * height, 0.015), height, friction=1.2)
 
@@ -117,12 +119,13 @@ def _fruit(colour: str, noun: str, geoms: tuple[Geom, ...], half_extents: tuple[
 def _banana() -> ObjectKind:
     body, tip, bend, radius = _rgba("yellow"), _rgba("brown"), 0.085, 0.0165
     angles = np.linspace(-0.8, 0.8, 6)
-    points = np.stack([bend * np.sin(angles), bend * (np.cos(angles) - 1)], 1) + [0.0, 0.004]
+    points = np.stack([bend * np.sin(angles), bend * (np.cos(angles) - 1) + 0.004], 1)
     geoms = [_foot(0.022, 0.008, body)]
     for a, b in zip(points[:-1], points[1:], strict=True):
         middle, along = (a + b) / 2, b - a
         yaw = float(np.arctan2(along[1], along[0]))
-        geoms.append(Geom("capsule", (radius, float(np.hypot(*along)) / 2), (float(middle[0]), float(middle[1]), radius), _along_x(yaw), body))
+        half, centre = float(np.hypot(*along)) / 2, (float(middle[0]), float(middle[1]), radius)
+        geoms.append(Geom("capsule", (radius, half), centre, _along_x(yaw), body))
     for x, y in (points[0], points[-1]):
         geoms.append(Geom("sphere", (0.009,), (float(x * 1.24), float(y * 1.18), radius), rgba=tip))
     return _fruit("yellow", "banana", tuple(geoms), (0.078, 0.032), 2 * radius)
@@ -175,7 +178,8 @@ def _mushroom() -> ObjectKind:
 
 def _pepper() -> ObjectKind:
     rgba, stem = _rgba((0.12, 0.50, 0.10)), _rgba((0.30, 0.42, 0.12))
-    lobes = tuple(Geom("ellipsoid", (0.019, 0.019, 0.027), (0.009 * np.cos(a), 0.0075 * np.sin(a), 0.027), rgba=rgba) for a in (0.5, 2.6, 4.7))
+    centres = tuple((float(0.009 * np.cos(a)), float(0.0075 * np.sin(a)), 0.027) for a in (0.5, 2.6, 4.7))
+    lobes = tuple(Geom("ellipsoid", (0.019, 0.019, 0.027), centre, rgba=rgba) for centre in centres)
     return _fruit("green", "pepper", (_foot(0.016, 0.013, rgba), *lobes, _stem(0.052, stem)), (0.028, 0.0265), 0.054)
 
 
@@ -339,16 +343,18 @@ TRAIN_PLATES = _named(*(plate(colour) for colour in ("white", "blue")))
 PLAY_PLATES = _named(*(plate(colour) for colour in ("white", "blue", "green", "yellow", "black", "red", "tan")))
 HELD_OUT_PLATES = _named(plate("pink"), plate("turquoise"))
 TRAIN_CLUTTER = _named(
-    mug("white"), mug("blue"), mug("red"), carton("brown"), carton("blue", (0.022, 0.034, 0.020)), block("red"), block("blue"), block("yellow"),
-    block("green"), ball("white"), ball("purple"), bowl("white"), bowl("tan"),
+    mug("white"), mug("blue"), mug("red"), carton("brown"), carton("blue", (0.022, 0.034, 0.020)), block("red"), block("blue"),
+    block("yellow"), block("green"), ball("white"), ball("purple"), bowl("white"), bowl("tan"),
 )  # fmt: skip
 HELD_OUT_CLUTTER = _named(
-    mug("pink"), mug("black"), mug("olive"), carton("turquoise"), carton("magenta", (0.026, 0.026, 0.030), "gift"), duck("yellow"), duck("pink"),
-    bowl("turquoise"), bowl("magenta"), carton("olive", (0.018, 0.060, 0.014), "case"), carton("black", (0.035, 0.018, 0.016), "case"),
+    mug("pink"), mug("black"), mug("olive"), carton("turquoise"), carton("magenta", (0.026, 0.026, 0.030), "gift"), duck("yellow"),
+    duck("pink"), bowl("turquoise"), bowl("magenta"), carton("olive", (0.018, 0.060, 0.014), "case"),
+    carton("black", (0.035, 0.018, 0.016), "case"),
 )  # fmt: skip
 TRAIN_OBSTACLES = _named(
-    bottle("green", 0.22), bottle("brown", 0.20, 0.027, 0.8, "yellow"), bottle("blue", 0.24, 0.029, 1.1), tall_box("red", (0.020, 0.028, 0.100)),
-    tall_box("yellow", (0.018, 0.026, 0.090), 0.7, "blue"), tall_box("blue", (0.020, 0.029, 0.110), 0.9),
+    bottle("green", 0.22), bottle("brown", 0.20, 0.027, 0.8, "yellow"), bottle("blue", 0.24, 0.029, 1.1),
+    tall_box("red", (0.020, 0.028, 0.100)), tall_box("yellow", (0.018, 0.026, 0.090), 0.7, "blue"),
+    tall_box("blue", (0.020, 0.029, 0.110), 0.9),
 )  # fmt: skip
 HELD_OUT_OBSTACLES = _named(
     bottle("pink", 0.20, 0.027, 0.8), bottle("black", 0.23, 0.029, 1.0, "silver"), bottle("turquoise", 0.21, 0.028, 0.9, "black"),

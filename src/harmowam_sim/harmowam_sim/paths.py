@@ -30,25 +30,30 @@ class Post:
 
 @dataclass(frozen=True)
 class Section:
-    """A box of the hand: half sizes across it, its offset along the tool's x, and its bottom relative to the TCP."""
+    """A box of the hand: half sizes across it, the offset of its middle, and its bottom relative to the TCP.
+
+    turns: whether it turns with the tool's yaw; the wrist stays where the forearm holds it.
+    """
 
     half_x: float
     half_y: float
     bottom: float
-    shift_x: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    turns: bool = True
 
 
-# Measured on the Franka hand's meshes; the wrist above it reaches back towards the base.
+# Measured on the arm's solids with the tool down over the whole table; the left arm's wrist reaches back and to the left.
 HAND: tuple[Section, ...] = (
-    Section(0.013, 0.060, -0.010),
-    Section(0.035, 0.106, 0.036),
-    Section(0.105, 0.065, 0.100, shift_x=-0.045),
+    Section(0.012, 0.058, -0.010),
+    Section(0.033, 0.103, 0.036),
+    Section(0.048, 0.110, 0.100, shift=(0.0, 0.007), turns=False),
+    Section(0.098, 0.102, 0.150, shift=(-0.045, 0.048), turns=False),
 )
 TRANSIT_CLEARANCE_M = 0.05
 CLUTTER_CLEARANCE_M = 0.025
+MIN_CLEARANCE_M = 0.012
 _SAMPLES = 64
 _SMOOTHING_M = 0.015
-_RISE_SLOPE = 2.5  # steepest way up to and down from an obstacle
 
 
 def carrying(hand: tuple[Section, ...], kind: ObjectKind) -> tuple[Section, ...]:
@@ -63,9 +68,9 @@ def post(kind: ObjectKind, x: float, y: float) -> Post:
 
 def horizontal_gap(section: Section, xy: Float64, yaw_rad: float, obstacle: Post) -> Float64:
     """(N, 2) TCP positions -> (N,) distance between the section's box and the post, seen from above; negative inside."""
-    c, s = np.cos(yaw_rad), np.sin(yaw_rad)
+    c, s = (np.cos(yaw_rad), np.sin(yaw_rad)) if section.turns else (1.0, 0.0)
     offset = np.array([obstacle.x, obstacle.y]) - xy
-    local = np.abs(offset @ np.array([[c, -s], [s, c]]) - [section.shift_x, 0.0]) - [section.half_x, section.half_y]
+    local = np.abs(offset @ np.array([[c, -s], [s, c]]) - section.shift) - [section.half_x, section.half_y]
     outside = np.linalg.norm(np.maximum(local, 0.0), axis=-1)
     return outside + np.minimum(local.max(-1), 0.0) - obstacle.radius
 
@@ -114,23 +119,35 @@ def _sideways(start: Float64, end: Float64, sideways_m: float, arc_m: float) -> 
 
 
 def _over(path: Float64, hand: Sequence[Section], yaw_rad: float, posts: Sequence[Post]) -> Float64:
-    """Lift the path where the hand would otherwise come too close; up and down again no steeper than the slope."""
-    needed = np.full(len(path), -np.inf)
+    """Arch the path over whatever the hand would otherwise come too close to."""
+    needed = path[:, 2].copy()
     for obstacle in posts:
-        ends = hand_gap(hand, path[[0, -1]], yaw_rad, obstacle)
+        at_ends = hand_gap(hand, path[[0, -1]], yaw_rad, obstacle)
+        # Towards an end that is itself close to the post, only what that end allows can be kept.
+        keep = np.minimum(obstacle.clearance, np.linspace(max(at_ends[0], MIN_CLEARANCE_M), max(at_ends[1], MIN_CLEARANCE_M), len(path)))
+        if at_ends.min() >= obstacle.clearance:
+            keep[:] = obstacle.clearance
         for section in hand:
-            beside = horizontal_gap(section, path[:, :2], yaw_rad, obstacle)
-            # Near an end that is itself close to the post, only what that end allows.
-            keep = np.minimum(obstacle.clearance, np.linspace(ends[0], ends[1], len(path)).clip(0.012) if min(ends) < obstacle.clearance else np.inf)
-            over = obstacle.height + obstacle.clearance - section.bottom
-            needed = np.where(beside < keep, np.maximum(needed, over), needed)
+            close = horizontal_gap(section, path[:, :2], yaw_rad, obstacle) < keep
+            needed = np.where(close, np.maximum(needed, obstacle.height + obstacle.clearance - section.bottom), needed)
     if not (needed > path[:, 2]).any():
         return _smooth(path)
     travelled = np.concatenate([[0.0], np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1).cumsum()])
-    reach = needed[None, :] - _RISE_SLOPE * np.abs(travelled[:, None] - travelled[None, :])
-    lifted = path.copy()
-    lifted[:, 2] = np.maximum(path[:, 2], reach.max(1) + np.where(reach.max(1) > path[:, 2], 0.01, 0.0))
-    return _smooth(np.concatenate([path[:1], lifted, path[-1:]]))
+    arched = np.column_stack([path[:, :2], _arch(travelled, needed)])
+    return _smooth(np.concatenate([path[:1], arched, path[-1:]]))
+
+
+def _arch(x: Float64, y: Float64) -> Float64:
+    """The lowest concave curve above the points (x rising): up to the highest without steps, and down again."""
+    corners: list[int] = []
+    for i in range(len(x)):
+        while len(corners) > 1:
+            a, b = corners[-2], corners[-1]
+            if (y[b] - y[a]) * (x[i] - x[a]) > (y[i] - y[a]) * (x[b] - x[a]):
+                break
+            corners.pop()
+        corners.append(i)
+    return np.interp(x, x[corners], y[corners])
 
 
 def _smooth(path: Float64) -> Float64:

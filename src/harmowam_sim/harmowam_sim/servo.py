@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from harmowam_core.kinematics import Kinematics
 from numpy.typing import NDArray
 
+from harmowam_core.kinematics import Kinematics
 from harmowam_sim.cell import SimCell
 
 Float64 = NDArray[np.float64]
