@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from harmowam_core.presets import CompactPreset
+
+
+class TrainedPreset(Protocol):
+    """What weights are tied to."""
+
+    @property
+    def name(self) -> str:
+        """The preset's name."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Hash of everything that shapes the weights."""
+        ...
 
 
 class CheckpointError(RuntimeError):
     """Weights are missing, damaged or made for something else; the message says which and what to do."""
 
 
-def save_checkpoint(path: Path, module: nn.Module, preset: CompactPreset, **metadata: str) -> None:
+def save_checkpoint(path: Path, module: nn.Module, preset: TrainedPreset, **metadata: str) -> None:
     """Write a module's weights; the file is complete or absent, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
@@ -24,7 +37,7 @@ def save_checkpoint(path: Path, module: nn.Module, preset: CompactPreset, **meta
     part.rename(path)
 
 
-def load_checkpoint(path: Path, module: nn.Module, preset: CompactPreset) -> dict[str, str]:
+def load_checkpoint(path: Path, module: nn.Module, preset: TrainedPreset) -> dict[str, str]:
     """Fill a module with weights; returns their metadata. CheckpointError names what does not fit."""
     if not path.is_file():
         raise CheckpointError(f"no weights at {path}; run `harmowam train`, or check out the file from the repository")
@@ -39,10 +52,9 @@ def load_checkpoint(path: Path, module: nn.Module, preset: CompactPreset) -> dic
     if absent or extra:
         raise CheckpointError(f"weights {path} do not match preset '{preset.name}': missing {absent[:3]}, unexpected {extra[:3]}")
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"weights {path} do not match preset '{preset.name}': {name} is {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-            )
+        found, wanted = tuple(tensor.shape), tuple(expected[name].shape)
+        if found != wanted:
+            raise CheckpointError(f"weights {path} do not match preset '{preset.name}': {name} is {found}, expected {wanted}")
     if metadata.get("fingerprint") != preset.fingerprint():
         raise CheckpointError(
             f"weights {path} were trained for another version of preset '{preset.name}' "

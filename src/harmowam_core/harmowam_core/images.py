@@ -18,10 +18,11 @@ def prepare_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
     """(H, W, 3) uint8 RGB of any size to ``size`` = (height, width)."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected an (H, W, 3) uint8 RGB image, got {image.dtype} {image.shape}")
-    if image.shape[0] < size[0] or image.shape[1] < size[1]:
-        raise ValueError(f"camera image is {image.shape[1]}x{image.shape[0]}, smaller than the model's {size[1]}x{size[0]}; raise the camera's resolution")
-    if image.shape[:2] == tuple(size):
+    height, width = image.shape[:2]
+    if height < size[0] or width < size[1]:
+        raise ValueError(f"camera image is {width}x{height}, smaller than the model's {size[1]}x{size[0]}; raise the camera's resolution")
+    if (height, width) == tuple(size):
         return image
-    top, left, height, width = crop_box(*image.shape[:2], *size)
-    cropped = image[top : top + height, left : left + width]
-    return np.ascontiguousarray(cv2.resize(cropped, (size[1], size[0]), interpolation=cv2.INTER_AREA))
+    top, left, crop_height, crop_width = crop_box(height, width, *size)
+    cropped = image[top : top + crop_height, left : left + crop_width]
+    return np.ascontiguousarray(cv2.resize(cropped, (size[1], size[0]), interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -32,9 +32,7 @@ class InstructionEncoder:
             if not sentence.strip():
                 raise ValueError("the instruction is empty; say what to do, e.g. 'put the yellow banana on the plate'")
         if missing:
-            batch = self._tokenizer(
-                missing, padding="max_length", truncation=True, max_length=self._config.tokens, return_tensors="pt"
-            )
+            batch = self._tokenizer(missing, padding="max_length", truncation=True, max_length=self._config.tokens, return_tensors="pt")
             with torch.inference_mode():
                 tokens = self._model(**batch).last_hidden_state * batch["attention_mask"][..., None]  # (B, L, D)
             mean = tokens.sum(1, keepdim=True) / batch["attention_mask"].sum(1)[:, None, None]

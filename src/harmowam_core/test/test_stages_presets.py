@@ -5,6 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
 from harmowam_core.cell import load_cell
 from harmowam_core.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from harmowam_core.images import prepare_image
@@ -12,9 +16,6 @@ from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import PRESETS_DIR, PresetError, load_preset
 from harmowam_core.scene_view import SceneView
 from harmowam_core.stages import ActionChunk, Expert, JointTrajectory, StageError
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import nn
 
 
 def chunk(**changes: object) -> ActionChunk:
@@ -122,7 +123,7 @@ def test_paraphrases_are_nearer_than_other_tasks() -> None:
         ["put the yellow banana on the plate", "place the yellow banana onto the plate", "stack the red can on the blue can"]
     )[:, 0]
 
-    def similarity(x, y) -> float:  # noqa: ANN001
+    def similarity(x, y) -> float:
         return float((x @ y) / (x.norm() * y.norm()))
 
     assert similarity(a, same) > similarity(a, other) + 0.2

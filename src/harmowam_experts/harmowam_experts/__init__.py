@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from harmowam_core.backends import Backend
     from harmowam_experts.protocol import ActionExpert
 
 PREDICTIVE_FILE = "predictive_expert.safetensors"
@@ -13,30 +14,28 @@ REACTIVE_FILE = "reactive_expert.safetensors"
 
 
 def load_predictive_expert(
-    preset: str = "compact", *, device: str = "cpu", backend: str = "torch", weights: Path | None = None
+    preset: str = "compact", *, device: str = "cpu", backend: Backend = "torch", weights: Path | None = None
 ) -> ActionExpert:
     """A ready predictive expert; raises PresetError or CheckpointError that say what is wrong and what to do."""
     from harmowam_core.checkpoints import load_checkpoint
     from harmowam_core.presets import load_preset
-
     from harmowam_experts.predictive import PredictiveExpert, PredictiveNetwork
 
     config = load_preset(preset)
     network = PredictiveNetwork(config)
     load_checkpoint((weights or config.weights_dir()) / PREDICTIVE_FILE, network, config)
-    return PredictiveExpert(config, network, device=device)
+    return PredictiveExpert(config, network, device=device, backend=backend)
 
 
 def load_reactive_expert(
-    preset: str = "compact", *, device: str = "cpu", backend: str = "torch", weights: Path | None = None
+    preset: str = "compact", *, device: str = "cpu", backend: Backend = "torch", weights: Path | None = None
 ) -> ActionExpert:
     """A ready reactive expert; errors as for the predictive one."""
     from harmowam_core.checkpoints import load_checkpoint
     from harmowam_core.presets import load_preset
-
     from harmowam_experts.reactive import ReactiveExpert, ReactiveNetwork
 
     config = load_preset(preset)
     network = ReactiveNetwork(config)
     load_checkpoint((weights or config.weights_dir()) / REACTIVE_FILE, network, config)
-    return ReactiveExpert(config, network, device=device)
+    return ReactiveExpert(config, network, device=device, backend=backend)

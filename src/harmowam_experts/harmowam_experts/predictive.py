@@ -6,19 +6,20 @@ so what it learned holds wherever the arm is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harmowam_core.backends import Backend, compile_module
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
 from harmowam_core.scene_view import SceneView
 from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
 from harmowam_experts.poses import decode_deltas
 
 WINDOW = 7  # world-model tokens around the hand, a side
@@ -47,9 +48,7 @@ class WristEncoder(nn.Module):
         )
         self.film = nn.Linear(text_dim, 128)
         self.keypoints = nn.Conv2d(64, 32, 1)
-        self.deep = nn.Sequential(
-            nn.Conv2d(64, 96, 3, 2, 1), nn.GroupNorm(8, 96), nn.SiLU(), nn.Conv2d(96, dim, 3, 2, 1)
-        )
+        self.deep = nn.Sequential(nn.Conv2d(64, 96, 3, 2, 1), nn.GroupNorm(8, 96), nn.SiLU(), nn.Conv2d(96, dim, 3, 2, 1))
         self.places = nn.Linear(64, dim)
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
@@ -120,7 +119,9 @@ class PredictiveNetwork(nn.Module):
     def context(self, inputs: PredictiveInputs, keep_scene: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Tokens to attend to (B, M, D) and the state's summary (B, D). ``keep_scene`` (B,) in {0, 1} drops world-model tokens."""
         batch = len(inputs.state)
-        wrists = self.wrist(inputs.wrists.flatten(0, 1), inputs.text.repeat_interleave(self.arms, 0)).reshape(batch, -1, self.place.shape[-1])
+        wrists = self.wrist(inputs.wrists.flatten(0, 1), inputs.text.repeat_interleave(self.arms, 0)).reshape(
+            batch, -1, self.place.shape[-1]
+        )
         scene = self.hidden(inputs.hidden) + self.latent(inputs.latent)  # (B, 80, D)
         scene = scene.transpose(1, 2).unflatten(2, self.grid)
         reach = torch.arange(WINDOW, device=scene.device) - WINDOW // 2
@@ -143,13 +144,13 @@ class PredictiveNetwork(nn.Module):
             x = block(x, context, condition)
         return self.outputs(x)
 
-    def sample(self, inputs: PredictiveInputs, noise: Tensor, steps: int) -> Tensor:
-        """Euler integration of the flow from noise (B, K, 14) to a chunk."""
+    def sample(self, inputs: PredictiveInputs, noise: Tensor, steps: int, denoise: Callable[..., Tensor] | None = None) -> Tensor:
+        """Euler integration of the flow from noise (B, K, 14) to a chunk; ``denoise`` may be a compiled ``forward``."""
         context, state = self.context(inputs)
         x = noise
         for i in range(steps):
             t = i / steps
-            predicted = self(x, torch.full((len(x),), t, device=x.device), context, state)
+            predicted = (denoise or self)(x, torch.full((len(x),), t, device=x.device), context, state)
             x = x + (predicted - x) / (steps * (1 - t))
         return x
 
@@ -200,11 +201,11 @@ def hand_coordinates(view: SceneView, position: NDArray[np.float32]) -> NDArray[
 
 
 class PredictiveExpert:
-    """Implements the ActionExpert protocol."""
+    """Implements the ActionExpert protocol. With a ``backend`` other than torch it takes one observation at a time."""
 
     source = Expert.PREDICTIVE
 
-    def __init__(self, preset: CompactPreset, network: PredictiveNetwork, *, device: str = "cpu") -> None:
+    def __init__(self, preset: CompactPreset, network: PredictiveNetwork, *, device: str = "cpu", backend: Backend = "torch") -> None:
         self.preset = preset
         self.network = network.to(device).eval().requires_grad_(False)
         self.device = device
@@ -213,6 +214,13 @@ class PredictiveExpert:
         self.wrists = tuple(f"wrist_{arm}" for arm in self.arms)
         self.view = SceneView(cell.camera("scene"), preset.scene_size)
         self.encoder = InstructionEncoder(preset.instruction_encoder)
+        self._denoise: Callable[..., Tensor] = self.network
+        if backend != "torch":
+            dim, tokens = preset.predictive.dim, self.network.place.shape[1]
+            shapes = ((1, preset.horizon, self.network.actions), (1,), (1, tokens, dim), (1, dim))
+            generator = torch.Generator().manual_seed(0)
+            example = tuple(torch.rand(shape, generator=generator).to(device) for shape in shapes)
+            self._denoise = compile_module(self.network, example, backend, threads=torch.get_num_threads())
 
     def inputs(self, observations: Sequence[Observation], imaginations: Sequence[Imagination]) -> PredictiveInputs:
         """The network's batch."""
@@ -227,15 +235,19 @@ class PredictiveExpert:
             np.stack([[p.position for p in i.grounding] for i in imaginations]),
             np.array([[p.confidence for p in i.grounding] for i in imaginations], np.float32),
         )
-        arrays = (
-            np.moveaxis(wrists, -1, 2).astype(np.float32) / 255,
-            np.stack([i.hidden for i in imaginations]),
-            np.stack([i.latents[0] for i in imaginations]),
-            hand_coordinates(self.view, position),
-            state,
-        )
         text = self.encoder.encode([o.instruction for o in observations])[:, 0]
-        return PredictiveInputs(*(torch.from_numpy(a).to(self.device) for a in arrays), text.to(self.device))
+
+        def tensor(array: NDArray[np.float32]) -> Tensor:
+            return torch.from_numpy(array).to(self.device)
+
+        return PredictiveInputs(
+            tensor(np.moveaxis(wrists, -1, 2).astype(np.float32) / np.float32(255)),
+            tensor(np.stack([i.hidden for i in imaginations])),
+            tensor(np.stack([i.latents[0] for i in imaginations])),
+            tensor(hand_coordinates(self.view, position)),
+            tensor(state),
+            text.to(self.device),
+        )
 
     @torch.inference_mode()
     def act(self, observations: Sequence[Observation], imaginations: Sequence[Imagination]) -> list[ActionChunk]:
@@ -243,7 +255,7 @@ class PredictiveExpert:
         config = self.preset.predictive
         generators = [torch.Generator().manual_seed(o.stamp_ns % (1 << 62)) for o in observations]
         noise = torch.stack([torch.randn(self.preset.horizon, self.network.actions, generator=g) for g in generators]) * config.start_noise
-        numbers = self.network.sample(self.inputs(observations, imaginations), noise.to(self.device), config.denoising_steps)
+        numbers = self.network.sample(self.inputs(observations, imaginations), noise.to(self.device), config.denoising_steps, self._denoise)
         return [
             ActionChunk(
                 o.stamp_ns, i.imagination_id, self.source, self.preset.frame_period_s, self.arms,

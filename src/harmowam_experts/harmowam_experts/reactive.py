@@ -6,16 +6,17 @@ cancels the reader's bias.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harmowam_core.presets import CompactPreset
-from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
+from harmowam_core.backends import Backend, compile_module
+from harmowam_core.presets import CompactPreset
+from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
 from harmowam_experts.poses import rotation_from_6d
 
 POSE = 10  # per arm: position 3 (10 cm units from the mean of the workspace), rotation 6, gripper 1
@@ -62,15 +63,23 @@ def reactive_loss(predicted: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
 
 
 class ReactiveExpert:
-    """Implements the ActionExpert protocol."""
+    """Implements the ActionExpert protocol. With a ``backend`` other than torch it takes one observation at a time."""
 
     source = Expert.REACTIVE
 
-    def __init__(self, preset: CompactPreset, network: ReactiveNetwork, *, device: str = "cpu") -> None:
+    def __init__(self, preset: CompactPreset, network: ReactiveNetwork, *, device: str = "cpu", backend: Backend = "torch") -> None:
         self.preset = preset
         self.network = network.to(device).eval().requires_grad_(False)
         self.device = device
         self.arms = preset.load_cell().arm_names
+        self._read: Callable[..., Tensor] = self.network
+        if backend != "torch":
+            generator = torch.Generator().manual_seed(0)
+            shapes = ((preset.frames, preset.tokens, preset.autoencoder.latent), (preset.frames, preset.tokens, preset.transformer.dim))
+            example = tuple(torch.randn(shape, generator=generator).to(device) for shape in shapes)
+            self._read = compile_module(
+                self.network, (*example, torch.arange(preset.frames, device=device)), backend, threads=torch.get_num_threads()
+            )
 
     @torch.inference_mode()
     def act(self, observations: Sequence[Observation], imaginations: Sequence[Imagination]) -> list[ActionChunk]:
@@ -78,7 +87,7 @@ class ReactiveExpert:
         batch, frames = len(observations), self.preset.frames
         latents = torch.from_numpy(np.stack([i.latents for i in imaginations])).to(self.device)  # (B, 13, 80, C)
         hidden = torch.from_numpy(np.stack([i.hidden for i in imaginations])).to(self.device)
-        read = self.network(
+        read = self._read(
             latents.flatten(0, 1), hidden.repeat_interleave(frames, 0), torch.arange(frames, device=self.device).repeat(batch)
         )
         numbers = read.float().cpu().numpy().reshape(batch, frames, len(self.arms), POSE)

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
 from harmowam_core.presets import load_preset
 from harmowam_core.stages import Expert, GroundedPoint, Imagination, Observation
 from harmowam_experts.poses import decode_deltas, encode_deltas, rotation_6d, rotation_from_6d
 from harmowam_experts.predictive import STATE, PredictiveExpert, PredictiveInputs, PredictiveNetwork, predictive_loss, state_vector
 from harmowam_experts.reactive import ReactiveExpert, ReactiveNetwork
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
 
 PRESET = load_preset()
 seeds = st.integers(0, 2**32 - 1)
@@ -54,9 +55,7 @@ def observation(shift_m: float = 0.0, stamp_ns: int = 3) -> Observation:
 
 def imagination(shift_m: float = 0.0, stamp_ns: int = 3) -> Imagination:
     rng = np.random.default_rng(1)
-    points = tuple(
-        GroundedPoint(n, np.zeros(2, np.float32), np.float32([0.5, 0.2 + shift_m, 0.02]), 0.8) for n in ("target", "goal")
-    )
+    points = tuple(GroundedPoint(n, np.zeros(2, np.float32), np.float32([0.5, 0.2 + shift_m, 0.02]), 0.8) for n in ("target", "goal"))
     return Imagination(
         stamp_ns, 9, np.zeros((13, 64, 80, 3), np.uint8), 0.1, rng.normal(size=(13, 80, 12)).astype(np.float32),
         rng.normal(size=(80, PRESET.transformer.dim)).astype(np.float32), points,
@@ -64,7 +63,7 @@ def imagination(shift_m: float = 0.0, stamp_ns: int = 3) -> Imagination:
 
 
 @pytest.fixture(scope="module", params=["predictive", "reactive"])
-def expert(request):  # noqa: ANN001, ANN201
+def expert(request):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if request.param == "predictive":
@@ -72,7 +71,7 @@ def expert(request):  # noqa: ANN001, ANN201
     return ReactiveExpert(PRESET, ReactiveNetwork(PRESET))
 
 
-def test_chunk_follows_the_protocol(expert) -> None:  # noqa: ANN001
+def test_chunk_follows_the_protocol(expert) -> None:
     chunk = expert.act([observation()], [imagination()])[0]
     assert chunk.source == expert.source
     assert isinstance(chunk.source, Expert)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from harmowam_core.checkpoints import load_checkpoint
 from harmowam_core.presets import CompactPreset, load_preset
 from harmowam_core.stages import Observation
-from torch import Tensor, nn
 
 GATE_FILE = "gate.safetensors"
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from harmowam_core.presets import load_preset
 from harmowam_core.stages import Observation
 from harmowam_gate.gate_network import GateNetwork, GatePolicy

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.table import Table
 
 from harmowam_training.commit import describe_commit
 from harmowam_training.intervals import wilson
+
+if TYPE_CHECKING:
+    from harmowam_sim.environments import Start
 
 SELECTORS = {
     "harmowam": "gate",
@@ -29,7 +32,7 @@ SELECTORS = {
 }
 TASKS = ("pick_fruit", "stack_cans")
 ENVIRONMENTS = ("in_domain", "background", "position", "objects")
-STARTS = ("home", "near_target", "near_goal")
+STARTS: tuple[Start, ...] = ("home", "near_target", "near_goal")
 FIRST_SEED = 1_000_000
 BATCH = 8
 TIME_LIMIT_S = 30.0
@@ -61,7 +64,7 @@ class Batch:
     policy: str
     task: str
     environment: str
-    start: str
+    start: Start
     seeds: tuple[int, ...]
     preset: str
     weights: Path | None
@@ -71,7 +74,6 @@ class Batch:
 def run_batch(batch: Batch) -> list[EpisodeResult]:
     """Worker: load the policy (once a process), run the episodes."""
     from harmowam_sim.environments import sample_episode
-
     from harmowam_training.policies import load_policy
 
     lockstep = load_policy(batch.policy, batch.preset, batch.weights)
@@ -129,7 +131,9 @@ def _expand(name: str, known: Sequence[str], what: str) -> tuple[str, ...]:
     return names
 
 
-def _batches(cells: Sequence[tuple[str, str, str]], start: str, seeds: Sequence[int], done: set[tuple[str, str, str, str, int]], **common: Any) -> Iterator[Batch]:
+def _batches(
+    cells: Sequence[tuple[str, str, str]], start: Start, seeds: Sequence[int], done: set[tuple[str, str, str, str, int]], **common: Any
+) -> Iterator[Batch]:
     for policy, task, environment in cells:
         missing = [s for s in seeds if (policy, task, environment, start, s) not in done]
         for i in range(0, len(missing), BATCH):
@@ -147,12 +151,15 @@ def evaluate(
     weights: Annotated[Path | None, typer.Option(help="folder of weights; default: those of the preset")] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
     time_limit: Annotated[float, typer.Option(min=1, help="simulated seconds an episode")] = TIME_LIMIT_S,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the cells here; episodes go beside it and are not run twice")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="write the cells here; episodes go beside it and are not run twice")
+    ] = None,
 ) -> None:
     """Run closed-loop episodes in simulation and report scores with Wilson 95 % intervals."""
     policies = _expand(policy, tuple(SELECTORS), "policy")
     cells = [(p, t, e) for p in policies for t in _expand(task, TASKS, "task") for e in _expand(environment, ENVIRONMENTS, "environment")]
-    if start not in STARTS:
+    beginning = next((s for s in STARTS if s == start), None)
+    if beginning is None:
         raise typer.BadParameter(f"unknown start '{start}'; known: {', '.join(STARTS)}")
     journal = json_file.with_suffix(".episodes.jsonl") if json_file else None
     results = _read_journal(journal) if journal and journal.is_file() else []
@@ -160,7 +167,7 @@ def evaluate(
     results = [r for r in results if (r.policy, r.task, r.environment, r.start, r.seed) in wanted]
     done = {(r.policy, r.task, r.environment, r.start, r.seed) for r in results}
     seeds = [FIRST_SEED + seed + i for i in range(episodes)]
-    batches = list(_batches(cells, start, seeds, done, preset=preset, weights=weights, time_limit_s=time_limit))
+    batches = list(_batches(cells, beginning, seeds, done, preset=preset, weights=weights, time_limit_s=time_limit))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console) as progress, ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:

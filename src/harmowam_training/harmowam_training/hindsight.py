@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from harmowam_core.scene_view import SceneView
-from harmowam_gate.labels import gripper_events
 from numpy.typing import NDArray
 
+from harmowam_core.scene_view import SceneView
+from harmowam_gate.labels import gripper_events
 from harmowam_training.dataset import Corpus
 
 HELD_OPENING = 0.06  # a closed hand that stays further open than this holds something

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from harmowam_core.images import prepare_image
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.presets import CompactPreset
@@ -77,7 +78,12 @@ class LockStep:
         }
         opening = np.clip(state.positions[arms:] / self.profile.finger_travel, 0, 1)
         return Observation(
-            now_ns, images, position.astype(np.float32), orientation.astype(np.float32), opening.astype(np.float32), episode.spec.instruction
+            now_ns,
+            images,
+            position.astype(np.float32),
+            orientation.astype(np.float32),
+            opening.astype(np.float32),
+            episode.spec.instruction,
         )
 
     def plan(self, episodes: Sequence[Episode], now_ns: int, tick: int) -> None:

@@ -37,7 +37,8 @@ class Averaged:
 
 def make_optimizers(module: nn.Module, learning_rate: float, muon: Callable[[str], bool] | None = None) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the matrices whose name ``muon`` accepts."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         (matrices if muon is not None and parameter.ndim == 2 and muon(name) else rest).append(parameter)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, learning_rate, betas=(0.9, 0.97), weight_decay=1e-3)]

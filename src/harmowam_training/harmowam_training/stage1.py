@@ -7,21 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from harmowam_core.checkpoints import load_checkpoint, save_checkpoint
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
 from harmowam_core.scene_view import SceneView
-from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
-from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, proprioception_vector
-from harmowam_world_model.grounding import Grounding, GroundingOutput, grounding_loss, read_heat_maps
-from harmowam_world_model.transformer import Conditions, flow_matching_loss, goal_channels, sample_residual
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
 from harmowam_training.config import StageConfig, WorldModelConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.hindsight import grounding_labels
 from harmowam_training.loop import Loop
+from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
+from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, proprioception_vector
+from harmowam_world_model.grounding import Grounding, GroundingOutput, grounding_loss, read_heat_maps
+from harmowam_world_model.transformer import Conditions, flow_matching_loss, goal_channels, sample_residual
 
 CHUNK = 512
 
@@ -79,9 +79,7 @@ def train_autoencoder(preset: CompactPreset, config: StageConfig, corpus: Corpus
     return model
 
 
-def train_grounding(
-    preset: CompactPreset, config: StageConfig, corpus: Corpus, validation: Corpus, folder: Path, seed: int
-) -> Grounding:
+def train_grounding(preset: CompactPreset, config: StageConfig, corpus: Corpus, validation: Corpus, folder: Path, seed: int) -> Grounding:
     """Learn target and goal from hindsight labels."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -157,7 +155,9 @@ def encode_corpus(networks: WorldModelNetworks, encoder: InstructionEncoder, cor
     return EncodedCorpus(torch.cat(latents), torch.cat(pixels), torch.cat(heights), torch.cat(confidence), body, text[:, 0].clone())
 
 
-def conditions_at(encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], preset: CompactPreset, jitter_px: float = 0.0) -> Conditions:
+def conditions_at(
+    encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], preset: CompactPreset, jitter_px: float = 0.0
+) -> Conditions:
     """The transformer's conditions at some frames."""
     pixels = encoded.pixels[frames]
     if jitter_px:

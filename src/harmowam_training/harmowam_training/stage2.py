@@ -8,6 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
 from harmowam_core.checkpoints import save_checkpoint
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
@@ -18,17 +23,12 @@ from harmowam_experts.predictive import PredictiveInputs, PredictiveNetwork, han
 from harmowam_experts.reactive import POSITION_CENTRE, POSITION_SCALE, ReactiveNetwork, reactive_loss
 from harmowam_gate.gate_network import GATE_FILE, GateNetwork
 from harmowam_gate.labels import gripper_events, interaction_labels
-from harmowam_world_model.compact import WorldModelNetworks
-from harmowam_world_model.transformer import sample_residual
-from numpy.typing import NDArray
-from rich.progress import track
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
 from harmowam_training.config import ExpertsConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.loop import Loop
 from harmowam_training.stage1 import EncodedCorpus, bf16, conditions_at, encode_corpus, photometric
+from harmowam_world_model.compact import WorldModelNetworks
+from harmowam_world_model.transformer import sample_residual
 
 IMAGINE_BATCH = 64
 EVENT_WEIGHT = 2.5  # frames near a grasp or release decide the task
@@ -169,7 +169,9 @@ class ExpertBatches:
 def poses(corpus: Corpus, frames: NDArray[np.int64]) -> NDArray[np.float32]:
     """What the reactive network regresses: (n, A, 10)."""
     position = (corpus.position[frames] - POSITION_CENTRE) / POSITION_SCALE
-    return np.concatenate([position, rotation_6d(corpus.orientation[frames]), corpus.commanded[frames][..., None] * 2 - 1], -1).astype(np.float32)
+    return np.concatenate([position, rotation_6d(corpus.orientation[frames]), corpus.commanded[frames][..., None] * 2 - 1], -1).astype(
+        np.float32
+    )
 
 
 def train_experts(

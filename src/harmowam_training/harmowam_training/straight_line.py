@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
 
 HOVER_M = 0.10

@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from harmowam_training.commit import describe_commit
 from harmowam_training.config import TrainingConfig, load_training_config
+
+if TYPE_CHECKING:
+    from harmowam_training.dataset import Corpus
 
 console = Console(stderr=True)
 
@@ -43,7 +46,7 @@ class Run:
         self.preset = load_preset(config.preset)
         self.rollouts, self.models = folder / "rollouts", folder / "models"
 
-    def _corpora(self, kinds: tuple[str, ...]):  # noqa: ANN202 (imported lazily)
+    def _corpora(self, kinds: tuple[str, ...]) -> tuple[Corpus, Corpus]:
         from harmowam_training.dataset import load_corpus, split_paths
 
         training, validation = split_paths(self.rollouts, kinds, self.config.collect.validation_share)
@@ -61,31 +64,33 @@ class Run:
         """World model, part one."""
         from harmowam_training.stage1 import train_autoencoder
 
-        train_autoencoder(self.preset, self.config.autoencoder, self._corpora(PLAY + TASK_KINDS)[0], self.models, self.seed)
+        train_autoencoder(self.preset, self.config.autoencoder, self._corpora(PLAY)[0], self.models, self.seed)
 
     def grounding(self) -> None:
         """World model, part two."""
         from harmowam_training.stage1 import train_grounding
 
-        train_grounding(self.preset, self.config.grounding, *self._corpora(PLAY + TASK_KINDS), self.models, self.seed)
+        training, validation = self._corpora(PLAY + TASK_KINDS)
+        train_grounding(self.preset, self.config.grounding, training, validation, self.models, self.seed)
 
     def world_model(self) -> None:
         """World model, part three."""
         from harmowam_training.stage1 import train_world_model
 
-        train_world_model(self.preset, self.config.world_model, *self._corpora(PLAY + TASK_KINDS), self.models, self.seed)
+        training, validation = self._corpora(PLAY + TASK_KINDS)
+        train_world_model(self.preset, self.config.world_model, training, validation, self.models, self.seed)
 
     def experts(self) -> None:
         """Both experts and the gate, the world model frozen."""
         from harmowam_core.checkpoints import load_checkpoint
+        from harmowam_training.stage2 import train_experts
         from harmowam_world_model import WEIGHTS_FILE
         from harmowam_world_model.compact import WorldModelNetworks
 
-        from harmowam_training.stage2 import train_experts
-
         networks = WorldModelNetworks(self.preset)
         load_checkpoint(self.models / WEIGHTS_FILE, networks, self.preset)
-        train_experts(self.preset, self.config.experts, networks, *self._corpora(PLAY + TASK_KINDS), self.models, self.seed)
+        training, validation = self._corpora(PLAY + TASK_KINDS)
+        train_experts(self.preset, self.config.experts, networks, training, validation, self.models, self.seed)
 
     def record(self, stage: Stage, seconds: float) -> None:
         """Note how long a stage took, and with what."""

@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from harmowam_core.backends import Backend
     from harmowam_world_model.protocol import WorldModel
 
 WEIGHTS_FILE = "world_model.safetensors"
 
 
-def load_world_model(preset: str = "compact", *, device: str = "cpu", backend: str = "torch", weights: Path | None = None) -> WorldModel:
+def load_world_model(
+    preset: str = "compact", *, device: str = "cpu", backend: Backend = "torch", weights: Path | None = None
+) -> WorldModel:
     """A ready world model; raises PresetError or CheckpointError that say what is wrong and what to do."""
     from harmowam_core.checkpoints import load_checkpoint
     from harmowam_core.presets import load_preset
-
     from harmowam_world_model.compact import CompactWorldModel, WorldModelNetworks
 
     config = load_preset(preset)
     networks = WorldModelNetworks(config)
     load_checkpoint((weights or config.weights_dir()) / WEIGHTS_FILE, networks, config)
-    return CompactWorldModel(config, networks, device=device)
+    return CompactWorldModel(config, networks, device=device, backend=backend)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from harmowam_core.presets import AutoencoderConfig
 from torch import Tensor, nn
+
+from harmowam_core.presets import AutoencoderConfig
 
 
 class ResidualBlock(nn.Module):

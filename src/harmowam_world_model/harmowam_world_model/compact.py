@@ -7,19 +7,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harmowam_core.backends import Backend, compile_module
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
 from harmowam_core.scene_view import SceneView
 from harmowam_core.stages import GroundedPoint, Imagination, Observation
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
 from harmowam_world_model.autoencoder import Autoencoder
 from harmowam_world_model.grounding import Grounding, grounded_points, read_heat_maps
 from harmowam_world_model.protocol import GroundingMemory
-from harmowam_world_model.transformer import Conditions, VideoTransformer, goal_channels, sample_residual
+from harmowam_world_model.transformer import GOAL_CHANNELS, PROPRIOCEPTION, Conditions, VideoTransformer, goal_channels, sample_residual
 
-DenoiserFunction = Callable[..., tuple[Tensor, Tensor]]
+Denoiser = Callable[..., tuple[Tensor, Tensor]]
+Decoder = Callable[[Tensor], Tensor]
 
 
 class WorldModelNetworks(nn.Module):
@@ -47,6 +49,18 @@ class WorldModelNetworks(nn.Module):
         return torch.cat([latent[:, None], latent[:, None] + steps], 1)
 
 
+class FrameDecoder(nn.Module):
+    """The autoencoder's decoder as a network of its own, to be compiled."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, C, h, w) to frames (B, 3, H, W) in [0, 1]."""
+        return self.autoencoder.decode(latents)
+
+
 def frames_to_tensor(frames: NDArray[np.uint8]) -> Tensor:
     """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).float() / 255
@@ -70,20 +84,37 @@ def proprioception_vector(
 
 
 class CompactWorldModel:
-    """Implements the WorldModel protocol on the CPU (or a CUDA device).
+    """Implements the WorldModel protocol. With a ``backend`` other than torch it takes one observation at a time.
 
-    ``denoise`` may replace the transformer by a compiled version of itself.
+    Raises BackendError where the backend cannot serve the networks.
     """
 
-    def __init__(
-        self, preset: CompactPreset, networks: WorldModelNetworks, *, device: str = "cpu", denoise: DenoiserFunction | None = None
-    ) -> None:
+    def __init__(self, preset: CompactPreset, networks: WorldModelNetworks, *, device: str = "cpu", backend: Backend = "torch") -> None:
         self.preset = preset
         self.networks = networks.to(device).eval().requires_grad_(False)
         self.device = device
         self.encoder = InstructionEncoder(preset.instruction_encoder)
         self.view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
-        self._denoise = denoise or self.networks.transformer
+        self._denoise: Denoiser = self.networks.transformer
+        self._decode: Decoder = self.networks.autoencoder.decode
+        if backend != "torch":
+            threads = torch.get_num_threads()
+            self._denoise = compile_module(self.networks.transformer, self._transformer_example(), backend, threads=threads)
+            latents = torch.randn(preset.frames, preset.autoencoder.latent, *preset.grid, generator=torch.Generator().manual_seed(0))
+            self._decode = compile_module(FrameDecoder(self.networks.autoencoder).eval(), (latents.to(device),), backend, threads=threads)
+
+    def _transformer_example(self) -> tuple[Tensor, ...]:
+        """Inputs of one observation."""
+        preset, generator = self.preset, torch.Generator().manual_seed(0)
+        shapes = (
+            (1, self.networks.transformer.future, *preset.grid),
+            (1,),
+            (1, preset.autoencoder.latent, *preset.grid),
+            (1, GOAL_CHANNELS, *preset.grid),
+            (1, preset.instruction_encoder.dim),
+            (1, PROPRIOCEPTION),
+        )
+        return tuple(torch.rand(shape, generator=generator).to(self.device) for shape in shapes)
 
     def _noise(self, stamp_ns: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed((seed * 1_000_003 + stamp_ns) % (1 << 62))
@@ -115,9 +146,7 @@ class CompactWorldModel:
         return sample_residual(self._denoise, noise, conditions, self.preset.denoising_steps)
 
     @torch.inference_mode()
-    def imagine(
-        self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0
-    ) -> list[Imagination]:
+    def imagine(self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0) -> list[Imagination]:
         """One imagination an observation; see the protocol. Computes in bfloat16, as in training."""
         started = time.perf_counter()
         images = frames_to_tensor(np.stack([o.image("scene") for o in observations])).to(self.device)
@@ -131,7 +160,7 @@ class CompactWorldModel:
             residual, hidden = self._denoised(observations, latent, pixels, text, seed)
             latents = self.networks.future(residual.float(), latent)  # (B, 13, C, h, w)
             denoised = time.perf_counter()
-            decoded = self.networks.autoencoder.decode(latents.flatten(0, 1)).float()
+            decoded = self._decode(latents.flatten(0, 1)).float()
         frames = (decoded * 255).round().byte().permute(0, 2, 3, 1).unflatten(0, latents.shape[:2]).cpu().numpy()
         timings = {"grounding": grounded - started, "denoising": denoised - grounded, "decoding": time.perf_counter() - denoised}
         tokens = latents.flatten(3).transpose(2, 3).cpu().numpy()  # (B, 13, N, C)
@@ -148,5 +177,3 @@ class CompactWorldModel:
             )
             for b, observation in enumerate(observations)
         ]
-
-

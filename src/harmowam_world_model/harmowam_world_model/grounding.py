@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from harmowam_core.presets import GroundingConfig
 from harmowam_core.scene_view import SceneView
 from harmowam_core.stages import GroundedPoint
-from torch import Tensor, nn
 
 PARTS = ("target", "goal")
 STRIDE = 2  # image pixels a heat-map cell
@@ -71,7 +72,9 @@ class Grounding(nn.Module):
         self.down = nn.ModuleList(
             [_ConvBlock(5, a, 2, condition), _ConvBlock(a, b, 2, condition), _ConvBlock(b, c, 2, condition), _ConvBlock(c, d, 2, condition)]
         )
-        self.up = nn.ModuleList([_ConvBlock(d + c, c, 1, condition), _ConvBlock(c + b, b, 1, condition), _ConvBlock(b + a, b, 1, condition)])
+        self.up = nn.ModuleList(
+            [_ConvBlock(d + c, c, 1, condition), _ConvBlock(c + b, b, 1, condition), _ConvBlock(b + a, b, 1, condition)]
+        )
         self.match = nn.Linear(condition, len(PARTS) * 2 * b)  # a part: one query for the map, one for reading the features there
         self.height = nn.Sequential(nn.Linear(2 * b + config.text, 64), nn.SiLU(), nn.Linear(64, 1))
 
@@ -103,7 +106,7 @@ def _coordinates(images: Tensor) -> Tensor:
 
 def read_heat_maps(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Heat maps (B, P, h, w) to image pixels (B, P, 2) as (u, v), and the share of the mass around the peak (B, P)."""
-    batch, parts, rows, columns = logits.shape
+    rows, columns = logits.shape[-2:]
     mass = logits.flatten(2).softmax(-1)
     peak = mass.argmax(-1)
     row, column = peak // columns, peak % columns

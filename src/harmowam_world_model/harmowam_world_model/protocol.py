@@ -24,8 +24,6 @@ class GroundingMemory:
 class WorldModel(Protocol):
     """Imagines the next frames from the current observation and the instruction."""
 
-    def imagine(
-        self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0
-    ) -> list[Imagination]:
+    def imagine(self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0) -> list[Imagination]:
         """One imagination an observation (a batch of independent episodes); noise depends on ``seed`` and each stamp only."""
         ...

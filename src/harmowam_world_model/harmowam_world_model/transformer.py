@@ -6,12 +6,14 @@ It denoises the *residual* of the future latents to the current one and predicts
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from harmowam_core.presets import CompactPreset
 from torch import Tensor, nn
+
+from harmowam_core.presets import CompactPreset
 
 GOAL_CHANNELS = 6
 PROPRIOCEPTION = 12  # per arm: position 3, opening, sin and cos of the yaw; two arms
@@ -81,7 +83,9 @@ class VideoTransformer(nn.Module):
         nn.init.zeros_(self.outputs.weight)
         nn.init.zeros_(self.outputs.bias)
 
-    def forward(self, noisy: Tensor, t: Tensor, latent: Tensor, goals: Tensor, text: Tensor, proprioception: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, noisy: Tensor, t: Tensor, latent: Tensor, goals: Tensor, text: Tensor, proprioception: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """noisy: (B, 12 C, h, w), t: (B,), then the fields of Conditions; returns (B, 12 C, h, w) and (B, h w, D)."""
         x = torch.cat([noisy, latent, goals], 1).flatten(2).transpose(1, 2)  # (B, N, channels)
         x = self.inputs(x) + self.position
@@ -116,10 +120,15 @@ def flow_matching_loss(model: VideoTransformer, residual: Tensor, conditions: Co
     return (error * weight / (1 - mix).clamp(min=0.3)).mean()
 
 
-def sample_residual(model: VideoTransformer, noise: Tensor, conditions: Conditions, steps: int) -> tuple[Tensor, Tensor]:
-    """Integrate from noise (B, 12 C, h, w) to the clean residual in Euler steps; also the last step's hidden tokens."""
+def sample_residual(
+    model: Callable[..., tuple[Tensor, Tensor]], noise: Tensor, conditions: Conditions, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Integrate from noise (B, 12 C, h, w) to the clean residual in Euler steps; also the last step's hidden tokens (B, h w, D).
+
+    model: a VideoTransformer or a compiled one.
+    """
     x, hidden = noise, None
-    times = torch.linspace(0, 1, steps + 1)
+    times = torch.linspace(0, 1, steps + 1, device=noise.device)
     for start, end in zip(times[:-1], times[1:], strict=True):
         predicted, hidden = model(x, start.expand(len(x)), *conditions)
         x = x + (end - start) * (predicted - x) / (1 - start)
