@@ -255,7 +255,9 @@ class PredictiveExpert:
         config = self.preset.predictive
         generators = [torch.Generator().manual_seed(o.stamp_ns % (1 << 62)) for o in observations]
         noise = torch.stack([torch.randn(self.preset.horizon, self.network.actions, generator=g) for g in generators]) * config.start_noise
-        numbers = self.network.sample(self.inputs(observations, imaginations), noise.to(self.device), config.denoising_steps, self._denoise)
+        inputs = self.inputs(observations, imaginations)
+        with torch.autocast(self.device, torch.bfloat16):  # as in training
+            numbers = self.network.sample(inputs, noise.to(self.device), config.denoising_steps, self._denoise)
         return [
             ActionChunk(
                 o.stamp_ns, i.imagination_id, self.source, self.preset.frame_period_s, self.arms,

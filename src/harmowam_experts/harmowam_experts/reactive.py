@@ -87,9 +87,9 @@ class ReactiveExpert:
         batch, frames = len(observations), self.preset.frames
         latents = torch.from_numpy(np.stack([i.latents for i in imaginations])).to(self.device)  # (B, 13, 80, C)
         hidden = torch.from_numpy(np.stack([i.hidden for i in imaginations])).to(self.device)
-        read = self._read(
-            latents.flatten(0, 1), hidden.repeat_interleave(frames, 0), torch.arange(frames, device=self.device).repeat(batch)
-        )
+        index = torch.arange(frames, device=self.device).repeat(batch)
+        with torch.autocast(self.device, torch.bfloat16):  # as in training
+            read = self._read(latents.flatten(0, 1), hidden.repeat_interleave(frames, 0), index)
         numbers = read.float().cpu().numpy().reshape(batch, frames, len(self.arms), POSE)
         return [self._chunk(o, i, n) for o, i, n in zip(observations, imaginations, numbers, strict=True)]
 

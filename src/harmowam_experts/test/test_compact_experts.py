@@ -128,7 +128,7 @@ def test_predictive_network_learns_and_masks() -> None:
         optimizer.step()
         values.append(value.item())
     assert np.mean(values[-5:]) < 0.7 * np.mean(values[:5])
-    assert float(predictive_loss(network, inputs, chunk, torch.zeros(batch, 12))) == 0
+    assert predictive_loss(network, inputs, chunk, torch.zeros(batch, 12)).item() == 0
 
 
 def test_wrong_wrist_size_is_named() -> None:

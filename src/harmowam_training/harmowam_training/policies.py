@@ -23,7 +23,7 @@ def _models(preset: str, weights: Path | None) -> tuple:
         load_world_model(preset, weights=weights),
         load_predictive_expert(preset, weights=weights),
         load_reactive_expert(preset, weights=weights),
-        load_gate(preset, weights=weights / GATE_FILE if weights else None),
+        load_gate(preset, weights=weights),
     )
 
 

@@ -67,7 +67,7 @@ def train_autoencoder(preset: CompactPreset, config: StageConfig, corpus: Corpus
         moving = (frames - frames_to_tensor(still[corpus.rollout[picked]])).abs().amax(1, keepdim=True) > 12 / 255
         with bf16():
             value, squared = autoencoder_loss(model, frames, 1 + 6 * moving.float())
-        return value, {"psnr_db": -10 * float(torch.log10(squared))}
+        return value, {"psnr_db": -10 * torch.log10(squared).item()}
 
     loop.run(loss)
     sample = frames_to_tensor(corpus.scene[rng.integers(0, len(corpus), 1024)])

@@ -216,7 +216,7 @@ def train_experts(
         with bf16():
             of_gate = F.binary_cross_entropy_with_logits(gate(scene, wrists).float(), label)
         total = weights.predictive * of_predictive + weights.reactive * of_reactive + weights.gate * of_gate
-        return total, {"predictive": float(of_predictive), "reactive": float(of_reactive), "gate": float(of_gate)}
+        return total, {"predictive": of_predictive.item(), "reactive": of_reactive.item(), "gate": of_gate.item()}
 
     def validate() -> dict[str, float]:
         return validation_figures(preset, held_out, predictive, reactive, gate)
