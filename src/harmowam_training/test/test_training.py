@@ -1,0 +1,190 @@
+"""Data sets, hindsight labels, the loop's resume, intervals, and the evaluation's bookkeeping."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import typer
+from harmowam_training.config import load_training_config
+from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_rollout, split_paths
+from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, summarise
+from harmowam_training.hindsight import grasp_and_release, grounding_labels
+from harmowam_training.intervals import wilson
+from harmowam_training.loop import Loop
+from harmowam_training.straight_line import HOVER_M, StraightLineExpert
+from torch import nn
+
+
+def rollout(steps: int = 40, instructions: tuple[str, ...] | None = None) -> SimpleNamespace:
+    rng = np.random.default_rng(steps)
+    commanded = np.ones((steps, 2), np.float32)
+    commanded[10:30, 0] = 0
+    opening = commanded.copy()
+    opening[12:30, 0] = 0.4  # it holds something
+    return SimpleNamespace(
+        kind="play",
+        success=None,
+        instructions=instructions or ("put a on b",) * steps,
+        frames={"scene": rng.integers(0, 255, (steps, 64, 80, 3), dtype=np.uint8)},
+        arm_positions=np.zeros((steps, 14), np.float32),
+        openings=opening,
+        commanded_openings=commanded,
+        positions=np.cumsum(rng.normal(size=(steps, 2, 3)), 0).astype(np.float32),
+        orientations=np.tile(np.float32([1, 0, 0, 0]), (steps, 2, 1)),
+        masked=np.zeros(steps, bool),
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    save_rollout(tmp_path / "a.safetensors", rollout(), seed="0")
+    save_rollout(tmp_path / "b.safetensors", rollout(50, ("x",) * 20 + ("y",) * 30), seed="1")
+    return load_corpus(sorted(tmp_path.glob("*.safetensors")))
+
+
+def test_a_change_of_instruction_begins_another_rollout(corpus: Corpus) -> None:
+    assert corpus.bounds() == [(0, 39), (40, 59), (60, 89)]
+    assert corpus.instructions == ("put a on b", "x", "y")
+
+
+def test_later_frames_stop_at_the_end(corpus: Corpus) -> None:
+    assert corpus.later(np.array([37, 58]), 4).tolist() == [[38, 39, 39, 39], [59, 59, 59, 59]]
+
+
+def test_masked_frames_hide_what_follows(corpus: Corpus) -> None:
+    corpus.masked[5] = True
+    assert corpus.unmasked_ahead(np.array([2, 5]), 4).tolist() == [[True, True, False, False], [False] * 4]
+
+
+def test_hindsight_finds_grasp_and_release(corpus: Corpus) -> None:
+    labels = grounding_labels(corpus)
+    assert labels.known[:40].all()
+    position = corpus.position[:40, 0]
+    np.testing.assert_array_equal(labels.points[:11, 0], np.tile(position[10], (11, 1)))  # before: where it will grasp
+    np.testing.assert_array_equal(labels.points[11:30, 0], position[11:30])  # then with the hand
+    np.testing.assert_array_equal(labels.points[30:40, 0], np.tile(position[30], (10, 1)))  # then where it was left
+    np.testing.assert_array_equal(labels.points[:40, 1], np.tile(position[30], (40, 1)))
+
+
+def test_hindsight_needs_something_held() -> None:
+    commanded = np.ones(40, np.float32)
+    commanded[10:30] = 0
+    assert grasp_and_release(commanded, np.where(commanded > 0, 1.0, 0.0).astype(np.float32)) is None  # closed on nothing
+    assert grasp_and_release(np.ones(40, np.float32), np.ones(40, np.float32)) is None
+    held = np.full(40, 0.5, np.float32)
+    assert grasp_and_release(np.concatenate([np.zeros(20), np.ones(20)]).astype(np.float32), held) == (0, 20)
+
+
+def test_damaged_and_missing_rollouts_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="harmowam train collect"):
+        split_paths(tmp_path, ["play"], 0.1)
+    (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(DatasetError, match=r"bad\.safetensors"):
+        load_corpus([tmp_path / "bad.safetensors"])
+
+
+def test_split_keeps_the_last_for_validation(tmp_path: Path) -> None:
+    for i in range(10):
+        save_rollout(tmp_path / "play" / f"{i}.safetensors", rollout())
+    training, validation = split_paths(tmp_path, ["play"], 0.2)
+    assert [p.stem for p in validation] == ["8", "9"]
+    assert not set(training) & set(validation)
+
+
+def test_recipe_errors_name_the_field(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("preset: compact\n")
+    with pytest.raises(ValueError, match="autoencoder"):
+        load_training_config(path)
+    assert load_training_config().experts.loss_weights.reactive == 0.1  # the paper's
+
+
+def straight_fit(folder: Path, steps: int, stop_at: int | None = None) -> nn.Module:
+    """Fit a line; stop in the middle if asked."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
+    loop = Loop("line", folder, module, steps=steps, learning_rate=1e-2, muon=lambda name: name.startswith("0."))
+
+    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        if stop_at is not None and step == stop_at:
+            loop.save()
+            raise KeyboardInterrupt
+        x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+        return (module(x)[:, 0] - x.sum(1)).square().mean(), {}
+
+    return loop.run(loss)
+
+
+def test_an_interrupted_loop_goes_on_as_if_nothing_happened(tmp_path: Path) -> None:
+    whole = straight_fit(tmp_path / "whole", 200)
+    with pytest.raises(KeyboardInterrupt):
+        straight_fit(tmp_path / "parts", 200, stop_at=23)
+    resumed = straight_fit(tmp_path / "parts", 200)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    rows = (tmp_path / "whole" / "line.csv").read_text().splitlines()
+    assert rows[0] == "step,figure,value"
+    assert float(rows[-1].split(",")[2]) < float(rows[1].split(",")[2])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    module = nn.Linear(1, 1)
+    loop = Loop("nan", tmp_path, module, steps=3, learning_rate=1e-2)
+    with pytest.raises(FloatingPointError, match="step 0"):
+        loop.run(lambda step: (module.weight.sum() * float("nan"), {}))
+
+
+@pytest.mark.parametrize(("share", "trials", "low", "high"), [(0.5, 100, 0.4038, 0.5962), (1.0, 50, 0.9286, 1.0), (0.0, 50, 0.0, 0.0714)])
+def test_wilson_interval(share: float, trials: int, low: float, high: float) -> None:
+    assert wilson(share, trials) == pytest.approx((low, high), abs=2e-4)
+
+
+def result(seed: int, score: float, **changes: object) -> EpisodeResult:
+    values: dict = {
+        "policy": "harmowam", "task": "pick_fruit", "environment": "in_domain", "start": "home", "seed": seed, "score": score,
+        "success": score == 1, "transit": 1.0, "interaction": None, "failure": None, "obstacle": seed % 2 == 0, "duration_s": 9.0, "stages": {},
+    }  # fmt: skip
+    return EpisodeResult(**(values | changes))
+
+
+def test_summary_of_cells() -> None:
+    cells = summarise([result(0, 1.0), result(1, 0.5), result(2, 0.0, environment="position")])
+    assert [(c["environment"], c["episodes"], c["score"]) for c in cells] == [("in_domain", 2, 0.75), ("position", 1, 0.0)]
+    assert cells[0]["interaction"] is None
+    assert cells[0]["obstacle_score"] == 1.0
+    json.dumps(cells)
+
+
+def test_a_torn_journal_line_is_run_again(tmp_path: Path) -> None:
+    from dataclasses import asdict
+
+    path = tmp_path / "x.jsonl"
+    whole = json.dumps(asdict(result(3, 1.0)))
+    path.write_text(whole + "\n" + whole[:20])
+    assert _read_journal(path) == [result(3, 1.0)]
+
+
+def test_unknown_names_list_the_known() -> None:
+    assert _expand("all", ("a", "b"), "task") == ("a", "b")
+    with pytest.raises(typer.BadParameter, match="known: a, b, all"):
+        _expand("c", ("a", "b"), "task")
+
+
+def test_straight_line_stops_at_the_hover_point() -> None:
+    from harmowam_core.stages import GroundedPoint, Imagination, Observation
+
+    down = np.tile(np.float32([1, 0, 0, 0]), (2, 1))
+    seen = Observation(1, {}, np.float32([[0.4, 0.1, 0.3], [0.3, -0.4, 0.3]]), down, np.ones(2, np.float32), "go")
+    point = np.float32([0.45, 0.1, 0.05])
+    points = tuple(GroundedPoint(n, np.zeros(2, np.float32), point, 1.0) for n in ("target", "goal"))
+    dream = Imagination(
+        1, 5, np.zeros((13, 8, 8, 3), np.uint8), 0.1, np.zeros((13, 80, 12), np.float32), np.zeros((80, 8), np.float32), points
+    )
+    chunk = StraightLineExpert(("left", "right"), 12).act([seen], [dream])[0]
+    np.testing.assert_allclose(chunk.positions[-1, 0], point + [0, 0, HOVER_M], atol=1e-6)
+    np.testing.assert_allclose(chunk.positions[:, 1], np.tile(seen.ee_position[1], (12, 1)))
+    steps = np.linalg.norm(np.diff(chunk.positions[:, 0], axis=0), axis=1)
+    assert steps.max() <= 0.0161
