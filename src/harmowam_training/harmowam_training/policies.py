@@ -9,7 +9,7 @@ import torch
 
 from harmowam_core.presets import load_preset
 from harmowam_experts import load_predictive_expert, load_reactive_expert
-from harmowam_gate.gate_network import GATE_FILE, load_gate
+from harmowam_gate.gate_network import load_gate
 from harmowam_training.evaluate import SELECTORS
 from harmowam_training.lockstep import LockStep, Policy
 from harmowam_training.straight_line import StraightLineExpert

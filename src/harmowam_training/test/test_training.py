@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 import typer
+from torch import nn
+
 from harmowam_training.config import load_training_config
 from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_rollout, split_paths
 from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, summarise
@@ -15,7 +17,6 @@ from harmowam_training.hindsight import grasp_and_release, grounding_labels
 from harmowam_training.intervals import wilson
 from harmowam_training.loop import Loop
 from harmowam_training.straight_line import HOVER_M, StraightLineExpert
-from torch import nn
 
 
 def rollout(steps: int = 40, instructions: tuple[str, ...] | None = None) -> SimpleNamespace:
@@ -145,7 +146,8 @@ def test_wilson_interval(share: float, trials: int, low: float, high: float) -> 
 def result(seed: int, score: float, **changes: object) -> EpisodeResult:
     values: dict = {
         "policy": "harmowam", "task": "pick_fruit", "environment": "in_domain", "start": "home", "seed": seed, "score": score,
-        "success": score == 1, "transit": 1.0, "interaction": None, "failure": None, "obstacle": seed % 2 == 0, "duration_s": 9.0, "stages": {},
+        "success": score == 1, "transit": 1.0, "interaction": None, "failure": None, "obstacle": seed % 2 == 0,
+        "duration_s": 9.0, "stages": {},
     }  # fmt: skip
     return EpisodeResult(**(values | changes))
 
@@ -184,7 +186,7 @@ def test_straight_line_stops_at_the_hover_point() -> None:
         1, 5, np.zeros((13, 8, 8, 3), np.uint8), 0.1, np.zeros((13, 80, 12), np.float32), np.zeros((80, 8), np.float32), points
     )
     chunk = StraightLineExpert(("left", "right"), 12).act([seen], [dream])[0]
-    np.testing.assert_allclose(chunk.positions[-1, 0], point + [0, 0, HOVER_M], atol=1e-6)
+    np.testing.assert_allclose(chunk.positions[-1, 0], point + np.float32([0, 0, HOVER_M]), atol=1e-6)
     np.testing.assert_allclose(chunk.positions[:, 1], np.tile(seen.ee_position[1], (12, 1)))
     steps = np.linalg.norm(np.diff(chunk.positions[:, 0], axis=0), axis=1)
     assert steps.max() <= 0.0161
