@@ -128,7 +128,7 @@ def _banana() -> ObjectKind:
         geoms.append(Geom("capsule", (radius, half), centre, _along_x(yaw), body))
     for x, y in (points[0], points[-1]):
         geoms.append(Geom("sphere", (0.009,), (float(x * 1.24), float(y * 1.18), radius), rgba=tip))
-    return _fruit("yellow", "banana", tuple(geoms), (0.078, 0.032), 2 * radius)
+    return _fruit("yellow", "banana", tuple(geoms), (0.078, 0.038), 2 * radius)
 
 
 def _carrot() -> ObjectKind:
