@@ -63,10 +63,10 @@ def _reported(console: Console) -> Iterator[None]:
     try:
         yield
     except GraphError as error:
-        console.print(f"[red]{escape(str(error))}[/red]", highlight=False)
+        console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(NO_GRAPH) from error
     except (ValueError, FileNotFoundError) as error:
-        console.print(f"[red]{escape(str(error))}[/red]", highlight=False)
+        console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -74,7 +74,7 @@ def _reported(console: Console) -> Iterator[None]:
 
 def _console(json_to: str) -> Console:
     """Where humans read: standard error when machines read standard output."""
-    return Console(stderr=json_to == "-", highlight=False)
+    return Console(stderr=json_to == "-", highlight=False, soft_wrap=True)
 
 
 def _write(json_to: str, result: Any) -> None:
@@ -147,7 +147,7 @@ def up(
     """Run a ROS 2 YAML launch file, also where the launch packages are not installed."""
     from harmowam_bringup import up as runner
 
-    console = Console(highlight=False)
+    console = _console("")
     with _reported(console):
         code = runner.run(file, arguments or [], console, show_args=show_args, print_only=print_only)
     raise typer.Exit(code)

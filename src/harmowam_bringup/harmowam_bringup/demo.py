@@ -170,11 +170,11 @@ def wait_until_active(session: GraphSession, console: Console) -> None:
 
 
 class Watcher:
-    """Writes what happens as it happens, and notices when the simulator has seen the end."""
+    """Writes what happens from ``start`` on, and notices when the simulator has seen the end."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
-        self._began_s = clock()
+        self._began_s: float | None = None
         self._score: dict[str, Any] = {}
         self._ended_s: float | None = None
         self._last: tuple[Any, ...] = ()
@@ -200,7 +200,7 @@ class Watcher:
         stage = state.sub_stage or self._score.get("sub_stage", "")
         key = (state.phase, state.expert, state.status, state.reason, stage, self._score.get("failure"))
         now_s = self._clock()
-        if key == self._last and now_s - self._printed_s < LOG_EVERY_S:
+        if self._began_s is None or (key == self._last and now_s - self._printed_s < LOG_EVERY_S):
             return
         self._last, self._printed_s = key, now_s
         line = Text(f"  {now_s - self._began_s:5.1f} s  ")
@@ -211,7 +211,7 @@ class Watcher:
             line.append(f"  ({state.text})", "yellow")
         if self._score.get("failure"):
             line.append(f"  {self._score['failure']}", "red")
-        self._console.print(line, soft_wrap=True)
+        self._console.print(line)
 
 
 def _views(state_log: Path, spec: EpisodeSpec) -> dict[str, Any]:

@@ -30,12 +30,12 @@ def execute(instruction: str, time_limit_s: float, console: Console) -> dict[str
         text = f"{phase:<12} {expert:<11} {feedback.sub_stage} {feedback.text}".rstrip()
         if text != last[0]:
             last[0] = text
-            console.print(Text(f"  gate {feedback.score:.2f}  {text}"), soft_wrap=True)
+            console.print(Text(f"  gate {feedback.score:.2f}  {text}"))
 
     with GraphClient() as graph:
         graph.wait_for_arbiter(ANSWER_S)
         result = graph.execute(instruction, time_limit_s, on_feedback)
-    console.print(Text(f"{result.outcome.name.lower()}: {result.why}"), soft_wrap=True)
+    console.print(Text(f"{result.outcome.name.lower()}: {result.why}"))
     return {"instruction": instruction, "outcome": result.outcome.name, "why": result.why, "duration_s": result.duration_s}
 
 
@@ -83,4 +83,4 @@ def print_status(heard: dict[str, Any], console: Console) -> None:
     if gate is not None:
         score = "–" if gate["score"] is None else f"{gate['score']:.2f}"
         says = f"gate: {gate['status'].lower()} ({gate['text']}), {gate['phase']}, expert {gate['expert'] or 'none'}, score {score}"
-        console.print(Text(says), soft_wrap=True)
+        console.print(Text(says))

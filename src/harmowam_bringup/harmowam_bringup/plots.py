@@ -20,6 +20,7 @@ from harmowam_core.kinematics import Kinematics
 
 MOST_POINTS = 800
 WIDTH_IN = 11.0
+_ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "fontsize": 8, "frameon": False}
 _ARM_COLOURS = ("#7b4fa0", "#2f7d4f", "#b5493a", "#3a7ca5")
 
 mpl.rcParams.update({"svg.fonttype": "none", "font.size": 9, "axes.edgecolor": FAINT, "axes.labelcolor": INK})
@@ -73,7 +74,7 @@ def gate_timeline(recording: Recording) -> str:
             axis.text(at, 1.0, f" {stage}", rotation=90, va="top", fontsize=7, color=INK)
     for expert, colour in EXPERT_COLOURS.items():
         axis.fill_between([], [], color=colour, alpha=0.4, label=expert.value if expert is not None else "none")
-    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, frameon=False)
+    axis.legend(**_ABOVE, ncols=3)
     return _svg(figure)
 
 
@@ -87,7 +88,7 @@ def joint_positions(recording: Recording, cell: Cell) -> str:
             name = f"{arm.name}_{joint}"
             axis.plot(times, [item.value.positions[item.value.names.index(name)] for item in states], linewidth=1, label=joint)
         axis.set_ylabel(f"{arm.name} (rad)")
-    axes[0].legend(loc="upper right", ncols=7, fontsize=7)
+    axes[0].legend(**_ABOVE, ncols=7)
     return _svg(figure)
 
 
@@ -100,7 +101,7 @@ def tcp_path(recording: Recording, cell: Cell) -> str:
         for index, arm in enumerate(cell.arms):
             axis.plot(times, positions[:, index, row], color=_ARM_COLOURS[index % len(_ARM_COLOURS)], linewidth=1.2, label=arm.name)
         axis.set_ylabel(f"{'xyz'[row]} (m)")
-    axes[0].legend(loc="upper right", ncols=2, fontsize=8)
+    axes[0].legend(**_ABOVE, ncols=2)
     return _svg(figure)
 
 

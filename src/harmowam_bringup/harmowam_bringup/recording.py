@@ -110,9 +110,9 @@ def phases(recording: Recording) -> list[dict[str, Any]]:
 
 
 def score_at(recording: Recording, time_ns: int) -> dict[str, Any]:
-    """The simulator's newest score at a time; empty before the first."""
+    """The simulator's newest score at a time, or its first; empty without a simulator."""
     index = bisect_right(recording.scores, time_ns, key=lambda item: item.received_ns)
-    return recording.scores[index - 1].value if index else {}
+    return recording.scores[max(0, index - 1)].value if recording.scores else {}
 
 
 def real_time_factor(recording: Recording) -> float | None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from harmowam_bringup import plots
 from harmowam_bringup.palette import CAME, EXPERT_COLOURS, IMAGINED
@@ -36,13 +35,10 @@ def write_report(path: Path, recording: Recording, summary: dict[str, Any], cell
             for item in comparisons(recording, COMPARISONS)
         ],
         plots={
-            name: Markup(svg)
-            for name, svg in {
-                "gate": plots.gate_timeline(recording),
-                "tcp": plots.tcp_path(recording, cell),
-                "joints": plots.joint_positions(recording, cell),
-                "latencies": plots.latency_histogram(latencies_ms(recording, cell.controllers.arm_topic)),
-            }.items()
+            "gate": plots.gate_timeline(recording),
+            "tcp": plots.tcp_path(recording, cell),
+            "joints": plots.joint_positions(recording, cell),
+            "latencies": plots.latency_histogram(latencies_ms(recording, cell.controllers.arm_topic)),
         },
         malformed=recording.malformed[:20],
     )

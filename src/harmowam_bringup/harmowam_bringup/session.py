@@ -160,6 +160,7 @@ class GraphSession(GraphClient):
         self._log = log.open("w")
         self._tails = {process.name: deque[str](maxlen=TAIL_LINES) for process in launch.processes}
         self._on_line = on_line
+        self._was_active = False
         self.supervisor = Supervisor(launch.processes, self._note)
 
     def _note(self, line: Line) -> None:
@@ -178,10 +179,10 @@ class GraphSession(GraphClient):
         self._log.close()
 
     def check(self) -> None:
-        """GraphError when a process ended that will not come back, or died three times."""
+        """GraphError when a process ended that will not come back, or at the start, or for the third time."""
         for ended in self.supervisor.poll():
             deaths = sum(item.process == ended.process for item in self.supervisor.exits)
-            if not ended.respawns or deaths >= 3:
+            if not ended.respawns or not self._was_active or deaths >= 3:
                 time.sleep(0.1)  # its last words may still be on their way
                 said = "\n".join(f"  {text}" for text in self._tails[ended.process])
                 raise GraphError(f"{ended.process} ended with code {ended.code}; it said last:\n{said}")
@@ -203,3 +204,4 @@ class GraphSession(GraphClient):
             missing = "\n".join(f"  {name} ({said})" for name, said in self.inactive.items())
             raise GraphError(f"{error}\nnot active:\n{missing}" if missing else str(error)) from error
         self.wait_for_arbiter(ANSWER_S)
+        self._was_active = True

@@ -53,11 +53,10 @@ def commit() -> str | None:
 def new_results_dir(root: Path) -> Path:
     """``root/<timestamp>``, made; ``root/latest`` points to it."""
     root.mkdir(parents=True, exist_ok=True)
-    name = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
-    folder = root / name
+    folder = root / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     folder.mkdir()
     link = root / f".latest-{os.getpid()}"
-    link.symlink_to(name)
+    link.symlink_to(folder.name)
     link.replace(root / "latest")
     return folder
 

@@ -57,7 +57,7 @@ def run(file: str, words: list[str], console: Console, *, show_args: bool = Fals
     launch = read_launch(path, given)
     if print_only:
         for process in launch.processes:
-            console.print(Text(_described(process)), soft_wrap=True)
+            console.print(Text(_described(process)))
         return 0
     return _supervise(launch, console)
 
@@ -65,9 +65,9 @@ def run(file: str, words: list[str], console: Console, *, show_args: bool = Fals
 def _show_arguments(path: Path, given: dict[str, str], console: Console) -> None:
     for argument in declared_arguments(path, given).values():
         default = "required" if argument.default is None else f"default: '{argument.default}'"
-        console.print(Text.assemble((argument.name, "bold"), f"  {argument.description} ({default})"), soft_wrap=True)
+        console.print(Text.assemble((argument.name, "bold"), f"  {argument.description} ({default})"))
         if argument.choice:
-            console.print(Text(f"    one of: {', '.join(choice.value for choice in argument.choice)}"), soft_wrap=True)
+            console.print(Text(f"    one of: {', '.join(choice.value for choice in argument.choice)}"))
 
 
 def _described(process: Process) -> str:
@@ -87,13 +87,13 @@ def _supervise(launch: Launch, console: Console) -> int:
         if line.on_screen:
             level = re.search(r"\[(WARN|ERROR|FATAL)\]", line.text)
             label, style = (f"[{line.process}] ", colours[line.process]), _LEVELS[level[1]] if level else ""
-            console.print(Text.assemble(label, (line.text, style)), soft_wrap=True)
+            console.print(Text.assemble(label, (line.text, style)))
 
     with _stop_signals() as signals, Supervisor(launch.processes, on_line) as running:
         while running.alive and not running.shutdown_requested and not signals:
             for ended in running.poll():
                 again = "; starting it again" if ended.respawns else ""
-                console.print(Text(f"[{ended.process}] ended with code {ended.code}{again}", "red" if ended.code else ""), soft_wrap=True)
+                console.print(Text(f"[{ended.process}] ended with code {ended.code}{again}", "red" if ended.code else ""))
             time.sleep(0.05)
         running.poll()
     return int(any(ended.code for ended in running.exits))

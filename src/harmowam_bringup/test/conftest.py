@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+SOURCE = Path(__file__).parents[1]
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules that tests share
 
 
 @pytest.fixture
@@ -29,3 +34,23 @@ def make_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         return prefix
 
     return make
+
+
+@pytest.fixture
+def stand_ins(make_package: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The graph's packages installed with stand-ins for all nodes; returns the folder of their prefixes."""
+
+    def program(*words: str) -> str:
+        return f'#!/bin/sh\nexec {shlex.join([sys.executable, *words])} "$@"\n'
+
+    stand_in = str(Path(__file__).parent / "stand_in_node.py")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    make_package("harmowam_world_model", world_model_node=program(stand_in, "world_model"))
+    experts = {f"{name}_expert_node": program(stand_in, name) for name in ("predictive", "reactive")}
+    make_package("harmowam_experts", **experts)
+    make_package("harmowam_gate", arbiter_node=program(stand_in, "arbiter"))
+    make_package("harmowam_sim", cell_node=program(stand_in, "cell"), real_cell_node=program("-m", "harmowam_sim.cell_node"))
+    prefix = make_package("harmowam_bringup")
+    for folder in ("launch", "config", "rviz"):
+        (prefix / "share/harmowam_bringup" / folder).symlink_to(SOURCE / folder)
+    return prefix.parent

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,16 +18,9 @@ SOURCE = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def installed(make_package: Callable[..., Path]) -> Path:
-    """Every package of the graph with stand-in executables, and this package's share directory as in the source tree."""
-    make_package("harmowam_world_model", world_model_node="")
-    make_package("harmowam_experts", predictive_expert_node="", reactive_expert_node="")
-    make_package("harmowam_gate", arbiter_node="")
-    make_package("harmowam_sim", cell_node="")
-    share = make_package("harmowam_bringup") / "share/harmowam_bringup"
-    for folder in ("launch", "config", "rviz"):
-        (share / folder).symlink_to(SOURCE / folder)
-    return share
+def installed(stand_ins: Path) -> Path:
+    """This package's share directory in a workspace with the whole graph."""
+    return stand_ins / "harmowam_bringup/share/harmowam_bringup"
 
 
 def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:

@@ -20,7 +20,7 @@ def shell(script: str, name: str = "p-1", **options: object) -> Process:
     return Process(name, ("/bin/sh", "-c", script), dict(os.environ), **options)  # type: ignore[arg-type]
 
 
-def wait_for(condition: Callable[[], object], limit_s: float = 5.0) -> None:
+def wait_for(condition: Callable[[], object], limit_s: float = 20.0) -> None:
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "waited too long"
@@ -103,9 +103,11 @@ def test_no_process_outlives_a_killed_supervisor(tmp_path: Path) -> None:
         "    time.sleep(60)\n"
     )
     supervisor = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-    wait_for(pid_file.exists)
-    supervisor.kill()
-    supervisor.wait()
+    try:
+        wait_for(pid_file.exists, 60)
+    finally:
+        supervisor.kill()
+        supervisor.wait()
     stat = Path(f"/proc/{pid_file.read_text().strip()}/stat")
     # Whoever adopts it may not have collected it yet: then it is a zombie.
     wait_for(lambda: not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z")
