@@ -29,9 +29,10 @@ class CheckpointError(RuntimeError):
 
 
 def save_checkpoint(path: Path, module: nn.Module, preset: TrainedPreset, **metadata: str) -> None:
-    """Write a module's weights; the file is complete or absent, never half."""
+    """Write a module's weights, in half precision (the networks compute in bfloat16); the file is complete or absent, never torn."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     part = path.with_suffix(".part")
     save_file(tensors, part, {"preset": preset.name, "fingerprint": preset.fingerprint(), **metadata})
     part.rename(path)
