@@ -25,6 +25,7 @@ Backend = Literal["torch", "torch_bf16", "openvino", "onnxruntime", "tensorrt"]
 Precision = Literal["auto", "f32", "bf16"]
 
 BACKENDS: tuple[str, ...] = get_args(Backend)
+ONNX_INLINE_BYTES = 1_500_000_000  # an ONNX file itself ends at 2 GB; larger weights lie in a file beside it
 LEAST_COSINE = {"f32": 0.9999, "bf16": 0.995}  # of each output against PyTorch in float32
 
 _Run = Callable[..., tuple[Tensor, ...]]
@@ -174,7 +175,11 @@ def _build_openvino(module: nn.Module, inputs: tuple[Tensor, ...], precision: st
     core = ov.Core()
     path = stem.parent / (stem.name + ".xml")
     if not path.exists():
-        model = ov.convert_model(torch.export.export(module, inputs, strict=False))
+        try:
+            model = ov.convert_model(torch.export.export(module, inputs, strict=False))
+        except ov.frontend.OpConversionFailure as error:
+            lacks = str(error).strip().splitlines()[-1]
+            raise BackendError(f"OpenVINO cannot convert {type(module).__name__} ({lacks}); use 'torch' or 'onnxruntime'") from error
         model.reshape({i: ov.PartialShape(list(x.shape)) for i, x in enumerate(inputs)})
         _publish(stem, (".xml", ".bin"), lambda where: ov.save_model(model, f"{where}.xml", compress_to_fp16=False))
     config: dict[str, Any] = {
@@ -197,10 +202,12 @@ def _build_openvino(module: nn.Module, inputs: tuple[Tensor, ...], precision: st
 def _export_onnx(module: nn.Module, inputs: tuple[Tensor, ...], stem: Path) -> Path:
     path = stem.parent / (stem.name + ".onnx")
     if not path.exists():
-        program = torch.onnx.export(module, inputs, dynamo=True, external_data=False, verbose=False)
+        program = torch.onnx.export(module, inputs, dynamo=True, verbose=False)
         if program is None:
             raise BackendError(f"PyTorch could not export {type(module).__name__} to ONNX")
-        _publish(stem, (".onnx",), lambda where: program.save(f"{where}.onnx"))
+        apart = sum(x.numel() * x.element_size() for x in module.state_dict().values()) > ONNX_INLINE_BYTES
+        suffixes = (".onnx", ".onnx.data") if apart else (".onnx",)
+        _publish(stem, suffixes, lambda where: program.save(f"{where}.onnx", external_data=apart))
     return path
 
 
@@ -244,7 +251,7 @@ def build_tensorrt_engine(onnx_path: Path, precision: str, compute_capability: t
     builder = trt.Builder(logger)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(onnx_path.read_bytes()):
+    if not parser.parse_from_file(str(onnx_path)):
         raise BackendError("TensorRT cannot read the network: " + "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
     config = builder.create_builder_config()
     if precision == "bf16" and hasattr(trt.BuilderFlag, "BF16"):

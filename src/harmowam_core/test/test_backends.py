@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harmowam_core import backends
 from harmowam_core.backends import BackendError, compile_module
 
 WIDTH, HEADS, TOKENS, CHANNELS = 192, 6, 80, 24
@@ -106,6 +107,15 @@ def test_second_build_reads_the_cache(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: pytest.fail("exported again"))
     second = compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), backend, cache_dir=tmp_path, precision="f32")
     assert torch.equal(first(torch.arange(3.0)[None]), second(torch.arange(3.0)[None]))
+
+
+def test_large_weights_lie_beside_the_onnx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "ONNX_INLINE_BYTES", 100)
+    network = nn.Linear(64, 64).eval()
+    compiled = compile_module(network, (torch.randn(1, 64),), "onnxruntime", cache_dir=tmp_path)
+    (data,) = tmp_path.glob("*.onnx.data")
+    assert data.stat().st_size >= 64 * 64 * 4
+    assert torch.allclose(compiled(torch.ones(1, 64)), network(torch.ones(1, 64)), atol=1e-5)
 
 
 def test_new_weights_are_compiled_anew(tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ def _bias(hidden: Tensor, like: Tensor) -> Tensor:
 
 def noise_schedule(preset: WanPreset) -> DDPMScheduler:
     """Squared-cosine noise schedule with noise prediction."""
-    return DDPMScheduler(preset.predictive.train_timesteps, beta_schedule="squaredcos_cap_v2", prediction_type="epsilon")
+    return DDPMScheduler(
+        num_train_timesteps=preset.predictive.train_timesteps, beta_schedule="squaredcos_cap_v2", prediction_type="epsilon"
+    )
 
 
 def diffusion_loss(
@@ -126,7 +128,8 @@ def diffusion_loss(
 
 def sample_actions(network: ActionDiT, schedule: DDPMScheduler, noise: Tensor, conditions: Conditions, steps: int) -> Tensor:
     """Denoise (B, K, actions) with DPM-Solver++; returns actions in m, rad and openings. Deterministic."""
-    solver = DPMSolverMultistepScheduler.from_config(schedule.config)
+    # The clipping is what diffusers prescribes for a squared-cosine schedule, whose first step is otherwise near infinite.
+    solver = DPMSolverMultistepScheduler.from_config(schedule.config, lambda_min_clipped=-5.1)
     solver.set_timesteps(steps, device=noise.device)
     x = noise
     for timestep in solver.timesteps:

@@ -100,9 +100,10 @@ class WanReactiveExpert:
         latent_frames = [latent_frame_of(frame) for frame in range(1, self.preset.frames)]
         numbers = self.network(patches.to(self.device), hidden.transpose(0, 1)[latent_frames].to(self.device))
         actions = self.network.statistics.restore(numbers).cpu().numpy()
+        targets = self._codec.decode(actions)
         return ActionChunk(
-            observation.stamp_ns, imagination.imagination_id, self.source, imagination.frame_period_s, self._codec.arms, *self._codec.decode(actions)
-        )  # fmt: skip
+            observation.stamp_ns, imagination.imagination_id, self.source, imagination.frame_period_s, self._codec.arms, *targets
+        )
 
 
 def load_wan_reactive_expert(preset: WanPreset, checkpoint: Path, *, device: str = "cpu", weights: Path | None = None) -> WanReactiveExpert:
