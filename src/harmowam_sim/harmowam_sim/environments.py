@@ -18,6 +18,7 @@ from harmowam_core.cell import Cell, load_cell
 from harmowam_core.kinematics import Kinematics
 from harmowam_sim.instructions import instruct
 from harmowam_sim.objects import (
+    COLOURS,
     HELD_OUT_CANS,
     HELD_OUT_CLUTTER,
     HELD_OUT_FRUITS,
@@ -69,6 +70,8 @@ HOVER_M = 0.10  # above the grasp or release, where transit ends and interaction
 MIN_TARGET_TO_GOAL_M = 0.14
 START_JITTER_M = 0.02
 SPAWN_GAP_M = 0.012
+DISTINCT_COLOURS = 0.36  # nothing comes nearer in colour to the target or the goal
+TABLE_CONTRAST = 0.35  # between target or goal and a held-out table
 
 DEMONSTRATION_APPEARANCE = Appearance()
 HELD_OUT_APPEARANCES: tuple[Appearance, ...] = (
@@ -286,8 +289,8 @@ def _try_episode(
     start_positions = arm_positions_at(start_tcp)
     if start_positions is None or any(arm_positions_at(tcp, tcp_yaw) is None for tcp, tcp_yaw in reach):
         return None
-    wanted, least = _clutter(task, environment, avoid, rng)
-    if layout.scatter(wanted, CLUTTER_REGION, rng) < least:
+    clutter, least, rivals = _clutter(task, environment, avoid, rng)
+    if layout.scatter(clutter, CLUTTER_REGION, rng) < least or layout.scatter(rivals, CLUTTER_REGION, rng) < 1:
         return None
     words = instruct(task, target.name, goal.name, rng, plain_goal=goal.category == "plate")
     return EpisodeSpec(
@@ -354,14 +357,15 @@ def _block(
     return None
 
 
-def _clutter(task: str, environment: str, avoid: set[str], rng: np.random.Generator) -> tuple[list[ObjectKind], int]:
-    """What else stands on the table, and how much of it must find room."""
+def _clutter(
+    task: str, environment: str, avoid: set[str], rng: np.random.Generator
+) -> tuple[list[ObjectKind], int, list[ObjectKind]]:
+    """What else stands on the table: clutter, how much of it must find room, and rivals of the target's own sort."""
     rivals = _without(TRAIN_FRUITS if task == "pick_fruit" else TRAIN_CANS, avoid)
     if environment == "background":
-        wanted = _several(_without(HELD_OUT_CLUTTER, avoid), int(rng.integers(5, 9)), rng)
-        return [*wanted, *_several(rivals, 1, rng)], 5
-    chosen = _several(rivals, int(rng.integers(1, 3)), rng)
-    return [*chosen, *_several(_without(TRAIN_CLUTTER, avoid), int(rng.integers(1, 3)), rng)], 2
+        return _several(_without(HELD_OUT_CLUTTER, avoid), int(rng.integers(5, 9)), rng), 5, _several(rivals, 1, rng)
+    clutter = _several(_without(TRAIN_CLUTTER, avoid), int(rng.integers(1, 3)), rng)
+    return clutter, 1, _several(rivals, int(rng.integers(1, 3)), rng)
 
 
 def _choose_look(target: ObjectKind, goal: ObjectKind, rng: np.random.Generator) -> Appearance:
@@ -369,7 +373,11 @@ def _choose_look(target: ObjectKind, goal: ObjectKind, rng: np.random.Generator)
     looks = [
         look
         for look in HELD_OUT_APPEARANCES
-        if all(np.linalg.norm(np.subtract(kind.geoms[0].rgba[:3], look.table_rgb)) > 0.25 for kind in (target, goal))
+        if all(
+            np.linalg.norm(np.subtract(kind.geoms[0].rgba[:3], table)) > TABLE_CONTRAST
+            for kind in (target, goal)
+            for table in (look.table_rgb, look.table_rgb_2)
+        )
     ]
     return looks[int(rng.integers(len(looks)))]
 
@@ -409,8 +417,13 @@ def _triple(rgb: Float64) -> Triple:
 
 
 def _without(kinds: dict[str, ObjectKind], colours: set[str]) -> list[ObjectKind]:
-    """Those of other colours: no object shares its colour with the target or the goal."""
-    return [kind for kind in kinds.values() if kind.colour not in colours]
+    """Those of other colours, told apart at a glance (silver and white are not)."""
+    return [kind for kind in kinds.values() if all(colour_distance(kind.colour, colour) > DISTINCT_COLOURS for colour in colours)]
+
+
+def colour_distance(a: str, b: str) -> float:
+    """Between two named colours, in RGB."""
+    return float(np.linalg.norm(np.subtract(COLOURS[a], COLOURS[b])))
 
 
 def _choice(kinds: Iterable[ObjectKind] | dict[str, ObjectKind], rng: np.random.Generator) -> ObjectKind:

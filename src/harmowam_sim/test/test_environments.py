@@ -22,12 +22,13 @@ from harmowam_sim.environments import (
     EpisodeSpec,
     Start,
     above,
+    colour_distance,
     grasp_point,
     kinematics,
     release_point,
     sample_episode,
 )
-from harmowam_sim.objects import HELD_OUT_KINDS, KINDS, TRAIN_KINDS
+from harmowam_sim.objects import HELD_OUT_KINDS, KINDS, TRAIN_CANS, TRAIN_FRUITS, TRAIN_KINDS, TRAIN_PLATES
 from harmowam_sim.paths import HAND, carrying, hand_gap, post, straight
 
 CELLS = [(task, environment) for task in TASKS for environment in ENVIRONMENTS]
@@ -103,11 +104,20 @@ def test_no_training_table_comes_near_a_held_out_one() -> None:
 
 def test_target_and_goal_are_told_apart_by_colour() -> None:
     for spec in all_episodes():
-        colours = [KINDS[name].colour for name in names(spec)]
         for name in (spec.target_name, spec.goal_name):
-            assert colours.count(KINDS[name].colour) == 1, spec.instruction
+            others = [KINDS[other].colour for other in names(spec) if other != name]
+            assert all(colour_distance(KINDS[name].colour, other) > 0.3 for other in others), spec.instruction
         assert spec.target_phrase in spec.instruction
         assert spec.goal_phrase in spec.instruction
+
+
+def test_every_pair_stands_out_on_some_held_out_table() -> None:
+    rng = np.random.default_rng(0)
+    for targets, goals in ((TRAIN_FRUITS, TRAIN_PLATES), (TRAIN_CANS, TRAIN_CANS)):
+        for target in targets.values():
+            for goal in goals.values():
+                if target.colour != goal.colour:
+                    assert environments._choose_look(target, goal, rng) in HELD_OUT_APPEARANCES
 
 
 def test_nothing_overlaps_and_the_hand_has_room() -> None:
