@@ -17,6 +17,8 @@ from harmowam_bringup.doctor import pins_in, project_root
 
 ROOT = project_root(Path(__file__))
 assert ROOT is not None, "these tests look at the sources: run them in the repository"
+OPTIONAL = {"tensorrt", "tensorrt_rtx", "pyrealsense2"}  # for a GPU, for a camera; imported where they are used
+ELSEWHERE = {"pinocchio": ["pin"]}  # lies outside site-packages, so that the metadata does not tell who brings it
 PACKAGES = sorted(path.parent for path in (ROOT / "src").glob("*/setup.py"))
 
 
@@ -77,16 +79,16 @@ def test_every_executable_has_a_main(package: Path) -> None:
 def test_only_nodes_and_their_shell_import_rclpy(package: Path) -> None:
     """What a stage computes must run, and be tested, without a graph; bringup is a shell as a whole."""
     users = {path.name for path in (package / package.name).rglob("*.py") if "rclpy" in modules_in(path)}
-    assert {name for name in users if not re.fullmatch(r".*_node\.py|lifecycle\.py|qos\.py|testing\.py", name)} == set()
+    assert {name for name in users if not re.fullmatch(r".*_(node|server)\.py|lifecycle\.py|qos\.py|testing\.py", name)} == set()
 
 
 def test_every_third_party_import_is_a_requirement() -> None:
     """A package that is only there because another brings it may be gone tomorrow."""
-    providers = packages_distributions()
+    providers = {**packages_distributions(), **ELSEWHERE}
     pinned = {re.sub(r"[-_.]+", "-", name).lower() for file in ROOT.glob("requirements*.txt") for name in pins_in(file)}
     own = {package.name for package in PACKAGES} | ros_packages()
     for package in PACKAGES:
-        for name in imported(package) - own - sys.stdlib_module_names:
+        for name in imported(package) - own - OPTIONAL - sys.stdlib_module_names:
             names = {re.sub(r"[-_.]+", "-", provider).lower() for provider in providers.get(name, [])}
             assert names & pinned, (
                 f"{package.name} imports {name} (of {sorted(names) or 'no installed package'}), which no requirements file names"

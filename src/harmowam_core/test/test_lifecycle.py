@@ -91,7 +91,7 @@ def make_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sample]
     rclpy.try_shutdown()
 
 
-def spin_until(node: ManagedNode, condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+def spin_until(node: ManagedNode, condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     deadline = time.monotonic() + timeout_s
@@ -200,14 +200,14 @@ def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
             if line.strip() == "activate":
                 break
         process.send_signal(number)
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert "deactivate\ncleanup\n" in output
 
 
 def test_a_node_that_cannot_come_up_retries_and_exits_with_an_error() -> None:
     with start("fail:=true", "autostart_attempts:=2") as process:
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert output.count("configure failed: FileNotFoundError: no weights at /nowhere") == 2
     assert "giving up" in output
@@ -219,7 +219,7 @@ def test_a_node_that_cannot_come_up_retries_and_exits_with_an_error() -> None:
 )
 def test_a_bad_parameter_is_refused_at_start(parameter: str, complaint: str) -> None:
     with start(parameter) as process:
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert complaint in output and "Traceback" not in output
 
