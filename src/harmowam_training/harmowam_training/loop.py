@@ -105,7 +105,7 @@ class Loop:
         Returns the module with its averaged weights.
         """
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        saved, validate_every = time.monotonic(), max(self.steps // 12, 1)
+        saved, validate_every = time.monotonic(), max(self.steps // 12 // LOG_EVERY, 1) * LOG_EVERY
         with Progress(*columns, refresh_per_second=0.5) as progress, self._log() as rows:
             bar = progress.add_task(self.name, total=self.steps, completed=self.step)
             while self.step < self.steps:
