@@ -1,0 +1,363 @@
+"""The arbiter in a loop with arms that follow it exactly (the rig checks every published trajectory)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase as HypothesisPhase
+from hypothesis import strategies as st
+
+from harmowam_core.stages import ActionChunk, Expert, Phase, StageError
+from harmowam_core.status import Outcome, Reason, Status
+from harmowam_gate.arbiter import ArbiterSettings, TaskRefused
+
+START_NS = 1_700_000_000_000_000_000
+HOME = np.array([0.40, 0.12, 0.30])
+REACTIVE, PREDICTIVE = Expert.REACTIVE, Expert.PREDICTIVE
+MOVING = (Status.EXECUTING, Status.SLOWED)
+
+
+def still(t):
+    return HOME
+
+
+def circle(t):
+    """0.2 m/s along a circle of 0.1 m, speeding up and sinking in the first second."""
+    way = 0.2 * (t - 0.5) if t > 1 else 0.1 * max(t, 0) ** 2
+    angle = way / 0.1
+    return HOME + np.array([0.1 * np.sin(angle), 0.1 * (1 - np.cos(angle)), -0.03 * np.sin(angle / 2)])
+
+
+def drive(rig, ticks, tool, *, score=None, sources=(PREDICTIVE, REACTIVE), period=5, latency=4, noise_m=0.0, seed=0, gripper=1.0):
+    """Chunks every ``period`` ticks that arrive ``latency`` ticks after their observation."""
+    random, due = np.random.default_rng(seed), []
+    for tick in range(ticks):
+        if tick % period == 0:
+            for source in sources:
+                chunk = rig.chunk(source, tool, gripper=gripper)
+                noise = random.normal(0, noise_m, (12, 2, 3)) + random.normal(0, noise_m, (1, 2, 3))
+                noisy = (chunk.positions + noise).astype(np.float32)
+                due.append((tick + latency, ActionChunk(**{**chunk.__dict__, "positions": noisy}), rig.now_ns))
+        while due and due[0][0] <= tick:
+            _, chunk, stamp_ns = due.pop(0)
+            rig.arbiter.on_chunk(chunk, rig.now_ns)
+            if score is not None:
+                rig.arbiter.on_gate_score(score(tick) if callable(score) else score, stamp_ns)
+        rig.tick()
+    return rig
+
+
+def test_follows_a_path_in_time(make_rig):
+    """Chunks every 0.25 s, 0.2 s old, exact: the tool is where the path says, when it says."""
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 120, circle)
+    wanted = np.array([circle((t - START_NS) * 1e-9) for t in rig.path_ns])
+    error = np.linalg.norm(rig.left_tool() - wanted, axis=1)[200:]
+    assert error.max() < 0.002
+    assert all(o.state.status is Status.EXECUTING for o in rig.outputs[5:])
+
+
+def test_noise_between_chunks_neither_delays_nor_shakes(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 120, circle, noise_m=0.002)
+    tool, seconds = rig.left_tool()[200:], (np.array(rig.path_ns)[200:] - START_NS) * 1e-9
+
+    def miss(lag_s):
+        return np.sqrt(np.mean(np.sum((tool - [circle(t - lag_s) for t in seconds]) ** 2, axis=1)))
+
+    lags = np.arange(-0.1, 0.2, 0.01)
+    lag_s = lags[int(np.argmin([miss(lag) for lag in lags]))]
+    shaking = np.diff(tool, 2, axis=0) / 0.01**2  # the circle itself: 0.4 m/s^2
+    assert abs(lag_s) <= 0.03
+    assert miss(0.0) < 0.006
+    assert np.sqrt(np.mean(np.sum(shaking**2, axis=1))) < 0.8
+    assert np.abs(np.array(rig.path)[:, 7:] - rig.path[0][7:]).max() < 1e-9  # the arm that waits at home does not follow noise
+
+
+@pytest.mark.parametrize("selector", ["gate", "predictive", "reactive", "average", "keyframe_average"])
+def test_selectors(make_rig, selector):
+    """The predictive expert goes to the left, the reactive one to the right; in transit first, then in interaction."""
+
+    def tool(source):
+        return lambda t: HOME + np.array([0, (0.04 if source is PREDICTIVE else -0.04) * min(max(t, 0), 1.0), 0])
+
+    where = []
+    for score in (0.0, 1.0):
+        rig = make_rig(selector=selector)
+        rig.arbiter.start_task("go", rig.now_ns)
+        rig.arbiter.on_gate_score(score, rig.now_ns)
+        for tick in range(40):
+            if tick % 5 == 0:
+                for source in Expert:
+                    rig.arbiter.on_chunk(rig.chunk(source, tool(source)), rig.now_ns)
+                rig.arbiter.on_gate_score(score, rig.now_ns)
+            rig.tick()
+        where.append(float(rig.left_tool()[-1, 1] - HOME[1]))
+    expected = {
+        "gate": (-0.04, 0.04),
+        "predictive": (0.04, 0.04),
+        "reactive": (-0.04, -0.04),
+        "average": (0.0, 0.0),
+        "keyframe_average": (-0.04, 0.0),
+    }
+    assert where == pytest.approx(expected[selector], abs=0.003)
+
+
+def test_hand_over_between_distant_experts_has_no_jump(make_rig):
+    """Paths 6 cm apart, the phase changing as often as it may; the rig checks the seams and limits."""
+    rig = make_rig()
+    rig.arbiter.start_task("go", rig.now_ns)
+    for tick in range(100):
+        if tick % 4 == 0:
+            for source, side in ((PREDICTIVE, 0.03), (REACTIVE, -0.03)):
+                rig.arbiter.on_chunk(rig.chunk(source, lambda t, side=side: circle(t) + np.array([0, side, 0])), rig.now_ns)
+            rig.arbiter.on_gate_score(float(tick % 8 == 0), rig.now_ns)
+        rig.tick()
+    experts = [o.state.expert for o in rig.outputs]
+    changes = np.flatnonzero([a is not b for a, b in zip(experts[1:], experts[2:], strict=False)])
+    assert len(changes) >= 5
+    assert np.diff(changes).min() * 0.05 >= 0.3
+
+
+@settings(  # no shrinking: one example takes a second
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    phases=[HypothesisPhase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    seed=st.integers(0, 2**31),
+    noise_m=st.sampled_from([0.0, 0.003, 0.015]),
+    speed=st.sampled_from([0.3, 1.0, 3.0]),
+    period=st.integers(2, 30),
+    latency=st.integers(0, 14),
+    selector=st.sampled_from(["gate", "average", "keyframe_average", "predictive"]),
+)
+def test_whatever_comes_the_motion_is_continuous_and_within_limits(make_rig, seed, noise_m, speed, period, latency, selector):
+    """Noise, speeds beyond the limits, late and missing chunks, an oscillating gate: the rig checks what is published."""
+    rig = make_rig(selector=selector)
+    rig.arbiter.start_task("go", rig.now_ns)
+    random = np.random.default_rng(seed)
+    drive(
+        rig,
+        60,
+        lambda t: circle(t * speed),
+        score=lambda _: float(random.random()),
+        period=period,
+        latency=latency,
+        noise_m=noise_m,
+        seed=seed,
+    )
+    for _ in range(35):  # nothing comes any more: the arm comes to rest and stays there
+        rig.tick()
+    assert rig.outputs[-1].arm_trajectory is None
+    assert np.array_equal(rig.path[-1], rig.path[-20])
+    assert rig.outputs[-1].state.status is Status.HOLDING
+
+
+def test_too_fast_a_path_is_slowed_not_cut(make_rig):
+    rig = make_rig(selector="predictive", tcp_speed_m_s=0.15, chunk_max_age_s=3.0, max_slow_down=10.0)
+    rig.arbiter.start_task("go", rig.now_ns)
+    rig.arbiter.on_chunk(rig.chunk(PREDICTIVE, lambda t: circle(t + 1) - circle(1.0) + HOME), rig.now_ns)
+    for _ in range(50):
+        rig.tick()
+    tool = rig.left_tool()
+    assert 0.13 <= np.linalg.norm(np.diff(tool, axis=0), axis=1).max() / 0.01 <= 0.151
+    assert rig.outputs[0].state.status is Status.SLOWED and "slower" in rig.outputs[0].state.text
+    path = np.array([circle(t) - circle(1.0) + HOME for t in np.arange(1, 2.3, 0.005)])
+    assert np.linalg.norm(tool[60:, None] - path, axis=-1).min(axis=1).max() < 0.01
+
+
+def test_holds_while_chunks_are_missing_and_goes_on_when_they_return(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    assert "no predictive chunk yet" in rig.tick().state.text
+    drive(rig, 30, circle)
+    stopped = circle((rig.now_ns - START_NS) * 1e-9)
+    for _ in range(30):
+        output = rig.tick()
+    assert (output.state.status, output.state.reason) == (Status.HOLDING, Reason.CHUNK_STALE)
+    assert output.state.measured > output.state.limit == 0.8
+    assert output.arm_trajectory is None
+    drive(rig, 20, lambda t: stopped)
+    assert rig.outputs[-1].state.status in MOVING
+
+
+def test_a_killed_expert_holds_the_arm_when_it_is_needed(make_rig):
+    rig = make_rig()
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 30, circle, score=0.0, sources=(REACTIVE,))
+    assert rig.outputs[-1].state.expert is REACTIVE
+    drive(rig, 20, circle, score=1.0, sources=(REACTIVE,))
+    state = rig.outputs[-1].state
+    assert (state.status, state.reason, state.expert) == (Status.HOLDING, Reason.CHUNK_STALE, None)
+    assert "predictive" in state.text
+
+
+def test_the_gate_gone_holds_the_arm(make_rig):
+    rig = make_rig()
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, circle, score=0.0)
+    assert rig.outputs[-1].state.status in MOVING
+    drive(rig, 30, circle)
+    assert (rig.outputs[-1].state.status, rig.outputs[-1].state.reason) == (Status.HOLDING, Reason.OBSERVATION_STALE)
+
+
+def test_lost_and_bad_joint_states_hold_the_arm(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, circle)
+    rig.arbiter.on_bad_joint_state(Reason.NOT_FINITE, "joint 3 is nan")
+    state = rig.arbiter.tick(rig.now_ns).state
+    assert (state.status, state.reason) == (Status.HOLDING, Reason.JOINT_STATES_LOST)
+    rig.arbiter.on_joint_state(rig.measure())
+    late_ns = rig.now_ns + 400_000_000
+    state = rig.arbiter.tick(late_ns).state
+    assert (state.reason, state.measured) == (Reason.JOINT_STATES_LOST, pytest.approx(0.4))
+    with pytest.raises(StageError, match="lacks .*left_fr3_joint1"):
+        state = rig.measure()
+        rig.arbiter.on_joint_state(type(state)(rig.now_ns, ("x",), np.zeros(1), np.zeros(1)))
+
+
+def test_an_arm_that_does_not_follow_is_held(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, circle)
+    state = rig.measure()
+    stuck = state.positions.copy()
+    stuck[3] -= 0.5
+    rig.arbiter.on_joint_state(type(state)(state.stamp_ns, state.names, stuck, state.velocities))
+    assert rig.arbiter.tick(rig.now_ns).state.reason is Reason.TRACKING_ERROR
+
+
+def test_refusals_stand_in_the_state_while_the_arm_goes_on(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, circle)
+    far = rig.chunk(PREDICTIVE, lambda t: circle(t) + np.array([0.25, 0, 0]))
+    assert rig.arbiter.on_chunk(far, rig.now_ns).ok  # sound by itself, but it begins too far away
+    state = rig.tick().state
+    assert (state.status, state.reason) == (Status.EXECUTING, Reason.JUMP)
+    assert state.measured == pytest.approx(0.25, abs=0.02) and state.limit == 0.15
+    assert "last refused" in state.text
+    drive(rig, 20, circle)
+    assert rig.outputs[-1].state.status is Status.EXECUTING
+
+
+def test_unreachable_targets_are_named(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    chunk = rig.chunk(PREDICTIVE, lambda t: HOME)
+    down = np.array([[1.0, 0, 0, 0], [1.0, 0, 0, 0]])
+    away = chunk.positions.copy()
+    away[:, 0] = [0.84, -0.6, 0.65]
+    rig.arbiter.on_chunk(
+        ActionChunk(**{**chunk.__dict__, "positions": away, "orientations": np.tile(down, (12, 1, 1)).astype(np.float32)}), rig.now_ns
+    )
+    state = rig.tick().state
+    assert (state.status, state.reason) == (Status.HOLDING, Reason.UNREACHABLE)
+
+
+def test_hold_latches_until_reset(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, circle)
+    rig.arbiter.hold("a hand in the way")
+    output = rig.tick()
+    assert output.arm_trajectory is not None and output.arm_trajectory.times_s[-1] < 0.4
+    assert (output.outcome, output.state.status) == (Outcome.CANCELLED, Status.LATCHED)
+    assert "a hand in the way" in output.state.text
+    with pytest.raises(TaskRefused, match="/harmowam/reset"):
+        rig.arbiter.start_task("again", rig.now_ns)
+    for _ in range(10):
+        rig.tick()
+    rig.arbiter.reset()
+    rig.arbiter.start_task("again", rig.now_ns)
+    drive(rig, 10, lambda t: rig.left_tool()[-1])
+    assert rig.outputs[-1].state.status in MOVING
+
+
+def test_without_a_task_nothing_moves(make_rig):
+    rig = make_rig(selector="predictive")
+    drive(rig, 20, circle)
+    assert all(o.arm_trajectory is None and o.gripper_trajectory is None for o in rig.outputs)
+    assert (rig.outputs[-1].state.status, rig.outputs[-1].state.reason) == (Status.IDLE, Reason.NO_TASK)
+    assert math.isnan(rig.outputs[0].state.score)
+
+
+def test_chunks_of_the_time_before_the_task_are_refused(make_rig):
+    rig = make_rig(selector="predictive")
+    early = rig.chunk(PREDICTIVE, circle)
+    rig.now_ns += 100_000_000
+    rig.arbiter.start_task("go", rig.now_ns)
+    assert rig.arbiter.on_chunk(early, rig.now_ns).reason is Reason.CHUNK_STALE
+
+
+def test_bad_goals_are_refused(make_rig):
+    rig = make_rig()
+    for instruction, limit_s, match in ((" ", 5.0, "empty"), ("go", 0.0, "time_limit_s"), ("go", math.nan, "time_limit_s")):
+        with pytest.raises(TaskRefused, match=match):
+            rig.arbiter.start_task(instruction, rig.now_ns, limit_s)
+    rig.arbiter.start_task("go", rig.now_ns)
+    with pytest.raises(TaskRefused, match="still running"):
+        rig.arbiter.start_task("go", rig.now_ns)
+
+
+def test_the_time_limit_ends_the_task(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns, 1.0)
+    drive(rig, 30, still)
+    ended = [o for o in rig.outputs if o.outcome is not None]
+    assert [o.outcome for o in ended] == [Outcome.TIME_LIMIT] and "1.0 s" in ended[0].why
+    assert rig.outputs[-1].state.status is Status.IDLE
+
+
+def test_the_gripper_is_latched_in_transit_and_a_whole_task_succeeds(make_rig):
+    """Close on something, carry it while the reactive expert says 'open', release it, leave."""
+    rig = make_rig()
+    rig.arbiter.start_task("put it there", rig.now_ns)
+    drive(rig, 15, still, score=0.0, gripper=0.0)
+    assert not any(o.gripper_trajectory for o in rig.outputs)  # in transit nobody closes it
+    rig.object_m = np.array([0.02, 0.0])
+    drive(rig, 30, still, score=1.0, gripper=0.0)
+    assert any(o.gripper_trajectory for o in rig.outputs[15:])
+    assert rig.outputs[-1].state.sub_stage == "holding"
+    drive(rig, 20, still, score=0.0, gripper=1.0)
+    assert rig.outputs[-1].state.sub_stage == "holding"
+    assert not any(o.gripper_trajectory for o in rig.outputs[-10:])
+    drive(rig, 15, still, score=1.0, gripper=1.0)
+    assert rig.outputs[-1].state.sub_stage == "released"
+    drive(rig, 60, still, score=0.0, gripper=1.0)
+    ended = [o for o in rig.outputs if o.outcome is not None]
+    assert [o.outcome for o in ended] == [Outcome.SUCCEEDED]
+
+
+def test_scores_that_are_none_are_refused(make_rig):
+    rig = make_rig()
+    rig.arbiter.start_task("go", rig.now_ns)
+    rig.arbiter.on_gate_score(math.nan, rig.now_ns)
+    state = rig.tick().state
+    assert math.isnan(state.score) and state.phase is Phase.TRANSIT
+    assert state.reason is Reason.OBSERVATION_STALE  # what holds the arm comes before what was refused
+
+
+def test_equal_inputs_give_equal_outputs(make_rig):
+    runs = []
+    for _ in range(2):
+        rig = make_rig(selector="average")
+        rig.arbiter.start_task("go", rig.now_ns)
+        runs.append(np.array(drive(rig, 30, circle, noise_m=0.003).path))
+    assert np.array_equal(*runs)
+
+
+def test_settings_out_of_bounds_are_named():
+    with pytest.raises(ValueError, match="gate_threshold"):
+        ArbiterSettings(gate_threshold=2.0)
+    with pytest.raises(ValueError, match="selector"):
+        ArbiterSettings(selector="coin")
