@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from harmowam_core.backends import BackendError
 from harmowam_core.checkpoints import CheckpointError
 
 Statistics = tuple[float, float, float]
@@ -114,6 +115,12 @@ class VisualTokens(nn.Module):
         from transformers import Dinov2Model
 
         return cls(load_pretrained(Dinov2Model, "dinov2", source, weights, dtype=dtype), IMAGENET_MEAN, IMAGENET_STD, 1).to(device)
+
+
+def require_torch(what: str, backend: str) -> None:
+    """BackendError unless ``backend`` is PyTorch, the one that serves ``what``."""
+    if backend != "torch":
+        raise BackendError(f"the {what} of the paper-scale preset runs with backend 'torch' alone, not '{backend}'")
 
 
 def images_to_tensor(images: NDArray[np.uint8]) -> Tensor:

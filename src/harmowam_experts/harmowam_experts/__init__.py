@@ -18,10 +18,15 @@ def load_predictive_expert(
 ) -> ActionExpert:
     """A ready predictive expert; raises PresetError or CheckpointError that say what is wrong and what to do."""
     from harmowam_core.checkpoints import load_checkpoint
-    from harmowam_core.presets import load_preset
+    from harmowam_core.wan_preset import WanPreset, load_any_preset
+
+    config = load_any_preset(preset)
+    if isinstance(config, WanPreset):
+        from harmowam_experts.action_dit import load_wan_predictive_expert
+
+        return load_wan_predictive_expert(config, device=device, backend=backend, weights=weights)
     from harmowam_experts.predictive import PredictiveExpert, PredictiveNetwork
 
-    config = load_preset(preset)
     network = PredictiveNetwork(config)
     load_checkpoint((weights or config.weights_dir()) / PREDICTIVE_FILE, network, config)
     return PredictiveExpert(config, network, device=device, backend=backend)
@@ -32,10 +37,15 @@ def load_reactive_expert(
 ) -> ActionExpert:
     """A ready reactive expert; errors as for the predictive one."""
     from harmowam_core.checkpoints import load_checkpoint
-    from harmowam_core.presets import load_preset
+    from harmowam_core.wan_preset import WanPreset, load_any_preset
+
+    config = load_any_preset(preset)
+    if isinstance(config, WanPreset):
+        from harmowam_experts.anypos import load_wan_reactive_expert
+
+        return load_wan_reactive_expert(config, device=device, backend=backend, weights=weights)
     from harmowam_experts.reactive import ReactiveExpert, ReactiveNetwork
 
-    config = load_preset(preset)
     network = ReactiveNetwork(config)
     load_checkpoint((weights or config.weights_dir()) / REACTIVE_FILE, network, config)
     return ReactiveExpert(config, network, device=device, backend=backend)

@@ -18,9 +18,10 @@ from diffusers.models.normalization import AdaLayerNormSingle
 from torch import Tensor, nn
 
 from harmowam_core.checkpoints import load_checkpoint
-from harmowam_core.pretrained import TextTokens, VisualTokens, images_to_tensor
+from harmowam_core.pretrained import TextTokens, VisualTokens, images_to_tensor, require_torch
 from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
 from harmowam_core.wan_preset import WanPreset
+from harmowam_experts import PREDICTIVE_FILE
 from harmowam_experts.euler_actions import ActionStatistics, EulerActions
 
 
@@ -174,15 +175,16 @@ class WanPredictiveExpert:
 
 
 def load_wan_predictive_expert(
-    preset: WanPreset, checkpoint: Path, *, device: str = "cpu", weights: Path | None = None
+    preset: WanPreset, *, device: str = "cpu", backend: str = "torch", weights: Path | None = None
 ) -> WanPredictiveExpert:
-    """SigLIP and T5 from ``weights`` or the hub, the action transformer from ``checkpoint``."""
+    """SigLIP and T5 from ``weights`` or the hub, the action transformer from ``weights``/predictive_expert.safetensors."""
+    require_torch("predictive expert", backend)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     weights = weights or preset.weights_dir()
     visual = VisualTokens.siglip(preset.sources.siglip, weights, device, dtype)
     text = TextTokens.load(preset.sources.wan, weights, preset.video.text_tokens, device, dtype)
     network = ActionDiT(preset, EulerActions(preset.load_cell()).size, condition_sizes(preset, visual.dim, text.dim))
-    load_checkpoint(checkpoint, network, preset)
+    load_checkpoint(weights / PREDICTIVE_FILE, network, preset)
     return WanPredictiveExpert(preset, network, visual, text, device=device)
 
 

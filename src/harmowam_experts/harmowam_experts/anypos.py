@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from harmowam_core.checkpoints import load_checkpoint
-from harmowam_core.pretrained import VisualTokens, images_to_tensor, latent_frame_of
+from harmowam_core.pretrained import VisualTokens, images_to_tensor, latent_frame_of, require_torch
 from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
 from harmowam_core.wan_preset import OrientationDecoderConfig, WanPreset
+from harmowam_experts import REACTIVE_FILE
 from harmowam_experts.euler_actions import ActionStatistics, EulerActions
 
 BETA = 0.1  # of the smooth L1 loss
@@ -106,10 +107,14 @@ class WanReactiveExpert:
         )
 
 
-def load_wan_reactive_expert(preset: WanPreset, checkpoint: Path, *, device: str = "cpu", weights: Path | None = None) -> WanReactiveExpert:
-    """DINOv2 from ``weights`` or the hub, the decoder from ``checkpoint``."""
+def load_wan_reactive_expert(
+    preset: WanPreset, *, device: str = "cpu", backend: str = "torch", weights: Path | None = None
+) -> WanReactiveExpert:
+    """DINOv2 from ``weights`` or the hub, the decoder from ``weights``/reactive_expert.safetensors."""
+    require_torch("reactive expert", backend)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    visual = VisualTokens.dinov2(preset.sources.dinov2, weights or preset.weights_dir(), device, dtype)
+    weights = weights or preset.weights_dir()
+    visual = VisualTokens.dinov2(preset.sources.dinov2, weights, device, dtype)
     network = AnyPosNetwork(preset, EulerActions(preset.load_cell()).size, visual.dim)
-    load_checkpoint(checkpoint, network, preset)
+    load_checkpoint(weights / REACTIVE_FILE, network, preset)
     return WanReactiveExpert(preset, network, visual, device=device)

@@ -7,19 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy.spatial.transform import Rotation
 
+from harmowam_core.backends import BackendError
 from harmowam_core.cell import load_cell
 from harmowam_core.checkpoints import CheckpointError, save_checkpoint
 from harmowam_core.stages import ActionChunk, Expert, Imagination
 from harmowam_core.testing_wan import TEXT_WIDTH, VISUAL_WIDTH, WIDTH, save_toy_vision, save_toy_wan, toy_observation, toy_preset
 from harmowam_core.wan_preset import load_any_preset
+from harmowam_experts import load_predictive_expert, load_reactive_expert
 from harmowam_experts.action_dit import (
     ActionDiT,
     Conditions,
     ConditionSizes,
     diffusion_loss,
-    load_wan_predictive_expert,
     noise_schedule,
     sample_actions,
 )
@@ -46,6 +48,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(folder / "predictive_expert.safetensors", network, PRESET)
     save_checkpoint(folder / "reactive_expert.safetensors", AnyPosNetwork(PRESET, 14, VISUAL_WIDTH), PRESET)
     return folder
+
+
+def preset_file(folder: Path) -> str:
+    """The toy preset as a user's own YAML file."""
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(PRESET.model_dump(mode="json")))
+    return str(path)
 
 
 def conditions(batch: int = 2) -> Conditions:
@@ -148,7 +157,7 @@ def test_each_action_reads_its_own_latent_frame_and_no_padding() -> None:
 
 
 def test_the_predictive_expert_acts(weights: Path) -> None:
-    expert = load_wan_predictive_expert(PRESET, weights / "predictive_expert.safetensors", weights=weights)
+    expert = load_predictive_expert(preset_file(weights), weights=weights)
     observation, imagined = toy_observation(PRESET), imagination()
     [chunk] = expert.act([observation], [imagined])
     assert (chunk.source, chunk.chunk_id, chunk.stamp_ns, chunk.positions.shape) == (Expert.PREDICTIVE, 5, 1_000_000_000, (12, 2, 3))
@@ -213,7 +222,7 @@ def test_the_papers_token_grids_go_through() -> None:
 
 
 def test_the_reactive_expert_acts(weights: Path) -> None:
-    expert = load_wan_reactive_expert(PRESET, weights / "reactive_expert.safetensors", weights=weights)
+    expert = load_reactive_expert(preset_file(weights), weights=weights)
     observation, imagined = toy_observation(PRESET), imagination()
     [chunk] = expert.act([observation], [imagined])
     assert (chunk.source, chunk.chunk_id, chunk.positions.shape) == (Expert.REACTIVE, 5, (12, 2, 3))
@@ -231,10 +240,17 @@ def test_the_reactive_expert_acts(weights: Path) -> None:
 
 
 def test_weights_of_another_shape_or_none_are_refused(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no weights at"):
-        load_wan_reactive_expert(PRESET, tmp_path / "reactive_expert.safetensors", weights=weights)
     wider = toy_preset(reactive={"channels": 32, "dilations": [1, 2], "orientations": 2, "hidden": 32})
     with pytest.raises(CheckpointError, match="do not match preset 'toy'"):
-        load_wan_reactive_expert(wider, weights / "reactive_expert.safetensors", weights=weights)
+        load_wan_reactive_expert(wider, weights=weights)
     with pytest.raises(CheckpointError, match="hf download nobody/dinov2"):
-        load_wan_reactive_expert(PRESET, weights / "reactive_expert.safetensors", weights=tmp_path)
+        load_wan_reactive_expert(PRESET, weights=tmp_path)
+    save_toy_vision(tmp_path)
+    with pytest.raises(CheckpointError, match=r"no weights at .*reactive_expert\.safetensors"):
+        load_wan_reactive_expert(PRESET, weights=tmp_path)
+
+
+@pytest.mark.parametrize("load", [load_predictive_expert, load_reactive_expert])
+def test_other_backends_are_refused(weights: Path, load) -> None:
+    with pytest.raises(BackendError, match="backend 'torch' alone, not 'openvino'"):
+        load(preset_file(weights), weights=weights, backend="openvino")

@@ -17,10 +17,15 @@ def load_world_model(
 ) -> WorldModel:
     """A ready world model; raises PresetError or CheckpointError that say what is wrong and what to do."""
     from harmowam_core.checkpoints import load_checkpoint
-    from harmowam_core.presets import load_preset
+    from harmowam_core.wan_preset import WanPreset, load_any_preset
+
+    config = load_any_preset(preset)
+    if isinstance(config, WanPreset):
+        from harmowam_world_model.wan import load_wan_world_model
+
+        return load_wan_world_model(config, device=device, backend=backend, weights=weights)
     from harmowam_world_model.compact import CompactWorldModel, WorldModelNetworks
 
-    config = load_preset(preset)
     networks = WorldModelNetworks(config)
     load_checkpoint((weights or config.weights_dir()) / WEIGHTS_FILE, networks, config)
     return CompactWorldModel(config, networks, device=device, backend=backend)
