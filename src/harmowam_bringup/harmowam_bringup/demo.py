@@ -28,16 +28,17 @@ from harmowam_bringup.summary import commit, new_results_dir, summarise_run, wri
 from harmowam_bringup.supervisor import Line
 from harmowam_bringup.video import SCENE_SIZE, WRIST_SIZE, write_video
 from harmowam_core.cell import load_cell
-from harmowam_core.status import GateState
+from harmowam_core.status import GateState, Status
 from harmowam_sim.environments import EVALUATION_SEED_START, EpisodeSpec, sample_episode
 from harmowam_sim.replay_render import replay_frames
 from harmowam_sim.state_log import StateLog
 
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 300.0
 """A first start compiles the networks, which takes a while on two cores."""
 AFTER_END_S = 1.0
 """The graph goes on for so long once the simulator has seen success or failure."""
-LOG_EVERY_S = 2.0
+LOG_EVERY_S, HOLD_LOG_EVERY_S = 2.0, 1.0
+"""Lines are at most so far apart, and those about a mere change of status at least so far."""
 SIM_LAUNCH = "sim.launch.yaml"
 
 
@@ -178,6 +179,7 @@ class Watcher:
         self._score: dict[str, Any] = {}
         self._ended_s: float | None = None
         self._last: tuple[Any, ...] = ()
+        self._last_status: tuple[Any, ...] = ()
         self._printed_s = -math.inf
 
     def start(self) -> None:
@@ -197,17 +199,20 @@ class Watcher:
 
     def on_gate(self, state: GateState) -> None:
         """Print a line when something changes, and now and then."""
-        stage = state.sub_stage or self._score.get("sub_stage", "")
-        key = (state.phase, state.expert, state.status, state.reason, stage, self._score.get("failure"))
+        stage = self._score.get("sub_stage") or state.sub_stage
+        key = (state.phase, state.expert, stage, self._score.get("failure"), state.status is Status.LATCHED)
+        status = (state.status, state.reason)
         now_s = self._clock()
-        if self._began_s is None or (key == self._last and now_s - self._printed_s < LOG_EVERY_S):
+        since_s = now_s - self._printed_s
+        due = key != self._last or since_s >= LOG_EVERY_S or (status != self._last_status and since_s >= HOLD_LOG_EVERY_S)
+        if self._began_s is None or not due:
             return
-        self._last, self._printed_s = key, now_s
+        self._last, self._last_status, self._printed_s = key, status, now_s
         line = Text(f"  {now_s - self._began_s:5.1f} s  ")
         line.append(f"{state.expert.value if state.expert else '–':<11}", EXPERT_COLOURS[state.expert])
         line.append(f" {'–' if math.isnan(state.score) else f'{state.score:.2f}':>4}  {state.status.name.lower():<10} ")
         line.append(f"{self._score.get('score', 0):5.2f}  {stage}")
-        if state.status.name in ("HOLDING", "LATCHED", "SLOWED"):
+        if state.status in (Status.HOLDING, Status.LATCHED, Status.SLOWED):
             line.append(f"  ({state.text})", "yellow")
         if self._score.get("failure"):
             line.append(f"  {self._score['failure']}", "red")

@@ -81,12 +81,12 @@ def percentiles(values: Iterable[float]) -> dict[str, float | None]:
 def phases(recording: Recording) -> list[dict[str, Any]]:
     """The run cut where gate phase, expert, sub-stage or status change: start_s, end_s, these four, and the mean gate score.
 
-    Where the arbiter names no sub-stage, the simulator's scorer does.
+    The sub-stage is the simulator's, or else what the arbiter believes.
     """
     cuts: list[tuple[tuple[Any, ...], list[Received[GateState]]]] = []
     for item in recording.gate:
         state = item.value
-        sub_stage = state.sub_stage or score_at(recording, item.received_ns).get("sub_stage", "")
+        sub_stage = score_at(recording, item.received_ns).get("sub_stage") or state.sub_stage
         key = (state.phase, state.expert, sub_stage, state.status)
         if not cuts or cuts[-1][0] != key:
             cuts.append((key, []))

@@ -136,7 +136,7 @@ def _status(draw: ImageDraw.ImageDraw, recording: Recording, time_ns: int) -> No
     if not math.isnan(state.score):
         draw.rectangle((left, top + 94, left + round(width * state.score), top + 112), fill=INK)
         draw.text((left + width, top + 72), f"{state.score:.2f}", INK, _font(14), anchor="ra")
-    stage = state.sub_stage or score.get("sub_stage", "–")
+    stage = score.get("sub_stage") or state.sub_stage or "–"
     rows = [("status", state.status.name.lower()), ("stage", stage), ("score", f"{score.get('score', 0):.2f}")]
     for row, (label, text) in enumerate(rows):
         y = top + 130 + 48 * row
