@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin
 
+from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 Selector = Literal["gate", "predictive", "reactive", "average", "keyframe_average"]
 
@@ -59,3 +61,13 @@ class ArbiterSettings(BaseModel):
     done_transit_s: float = Field(
         default=2.0, ge=0.1, le=30, description="How long the hand must be in transit after a release to call the task done."
     )
+
+
+def bounds(field: FieldInfo) -> dict[str, Any]:
+    """What a parameter of this field may be: ``lower`` and ``upper``, or ``choices``."""
+    if get_origin(field.annotation) is Literal:
+        return {"choices": get_args(field.annotation)}
+    limits = {type(mark): mark for mark in field.metadata}
+    if Ge not in limits:
+        return {}
+    return {"lower": limits[Ge].ge, "upper": limits[Le].le}
