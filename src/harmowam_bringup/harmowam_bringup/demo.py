@@ -28,6 +28,7 @@ from harmowam_bringup.summary import commit, new_results_dir, summarise_run, wri
 from harmowam_bringup.supervisor import Line
 from harmowam_bringup.video import SCENE_SIZE, WRIST_SIZE, write_video
 from harmowam_core.cell import load_cell
+from harmowam_core.stages import Expert
 from harmowam_core.status import GateState, Status
 from harmowam_sim.environments import EVALUATION_SEED_START, EpisodeSpec, sample_episode
 from harmowam_sim.replay_render import replay_frames
@@ -132,8 +133,12 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
 def _run_graph(
     options: DemoOptions, launch: Launch, domain_id: int, folder: Path, instruction: str, console: Console
 ) -> tuple[TaskResult, Recording]:
+    said: set[tuple[str, str]] = set()
+
     def on_line(line: Line) -> None:
-        if re.search(r"\[(ERROR|FATAL)\]", line.text):
+        kind = line.process, re.sub(r"[\d.]+", "#", line.text)  # the same with other numbers is in the log
+        if re.search(r"\[(ERROR|FATAL)\]", line.text) and kind not in said:
+            said.add(kind)
             console.print(Text(f"  {line.process}: {line.text}", style="red"))
 
     watcher = Watcher(console)
@@ -178,6 +183,7 @@ class Watcher:
         self._began_s: float | None = None
         self._score: dict[str, Any] = {}
         self._ended_s: float | None = None
+        self._expert: Expert | None = None
         self._last: tuple[Any, ...] = ()
         self._last_status: tuple[Any, ...] = ()
         self._printed_s = -math.inf
@@ -200,7 +206,8 @@ class Watcher:
     def on_gate(self, state: GateState) -> None:
         """Print a line when something changes, and now and then."""
         stage = self._score.get("sub_stage") or state.sub_stage
-        key = (state.phase, state.expert, stage, self._score.get("failure"), state.status is Status.LATCHED)
+        self._expert = state.expert or self._expert  # a hold in between is a matter of status
+        key = (state.phase, self._expert, stage, self._score.get("failure"), state.status is Status.LATCHED)
         status = (state.status, state.reason)
         now_s = self._clock()
         since_s = now_s - self._printed_s

@@ -17,6 +17,7 @@ from harmowam_core.stages import ActionChunk, Expert, Imagination, JointState, U
 from harmowam_core.status import GateState, Status
 
 T = TypeVar("T")
+HELD = (Status.HOLDING, Status.LATCHED)
 
 
 @dataclass(frozen=True)
@@ -79,22 +80,26 @@ def percentiles(values: Iterable[float]) -> dict[str, float | None]:
 
 
 def phases(recording: Recording) -> list[dict[str, Any]]:
-    """The run cut where gate phase, expert, sub-stage or status change: start_s, end_s, these four, and the mean gate score.
+    """The run cut where gate phase, expert or sub-stage change: start_s, end_s, these three, the mean gate score, and held_s.
 
-    The sub-stage is the simulator's, or else what the arbiter believes.
+    The sub-stage is the simulator's, or else what the arbiter believes. While the arm holds, the expert is the last one
+    followed; ``held_s`` is how long that was.
     """
     cuts: list[tuple[tuple[Any, ...], list[Received[GateState]]]] = []
+    expert: Expert | None = None
     for item in recording.gate:
         state = item.value
-        sub_stage = score_at(recording, item.received_ns).get("sub_stage") or state.sub_stage
-        key = (state.phase, state.expert, sub_stage, state.status)
+        expert = state.expert or expert
+        key = (state.phase, expert, score_at(recording, item.received_ns).get("sub_stage") or state.sub_stage)
         if not cuts or cuts[-1][0] != key:
             cuts.append((key, []))
         cuts[-1][1].append(item)
     result = []
-    for index, ((phase, expert, sub_stage, status), items) in enumerate(cuts):
+    for index, ((phase, expert, sub_stage), items) in enumerate(cuts):
         scores = [item.value.score for item in items if not math.isnan(item.value.score)]
         end_ns = cuts[index + 1][1][0].received_ns if index + 1 < len(cuts) else items[-1].received_ns
+        ends_ns = [item.received_ns for item in items[1:]] + [end_ns]
+        held_ns = sum(end - item.received_ns for item, end in zip(items, ends_ns, strict=True) if item.value.status in HELD)
         result.append(
             {
                 "start_s": round(recording.since_start_s(items[0].received_ns), 3),
@@ -102,8 +107,8 @@ def phases(recording: Recording) -> list[dict[str, Any]]:
                 "phase": phase.value,
                 "expert": expert.value if expert is not None else None,
                 "sub_stage": sub_stage,
-                "status": status.name.lower(),
                 "gate_score": round(float(np.mean(scores)), 4) if scores else None,
+                "held_s": round(held_ns / 1e9, 3),
             }
         )
     return result

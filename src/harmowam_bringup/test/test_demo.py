@@ -70,8 +70,10 @@ def test_flickering_holds_do_not_flood_the_log(clock: Clock, console: Console) -
     watcher.start()
     for tick in range(200):  # 10 s at 20 Hz, another reason on every tick
         reason = (Reason.CHUNK_STALE, Reason.OBSERVATION_STALE)[tick % 2]
-        watcher.on_gate(replace(STATE, status=Status.HOLDING, reason=reason, text=f"holding: {reason.name}"))
-        clock.now_s += 0.05
+        watcher.on_gate(replace(STATE, status=Status.HOLDING, expert=None, reason=reason, text=f"holding: {reason.name}"))
+        clock.now_s += 0.025
+        watcher.on_gate(STATE)
+        clock.now_s += 0.025
     assert 8 <= len(lines(console)) - 1 <= 11
     assert "(holding: CHUNK_STALE)" in lines(console)[1]
     watcher.on_gate(replace(STATE, status=Status.LATCHED, text="latched"))  # but a latch is said at once

@@ -29,6 +29,7 @@ from harmowam_bringup.report import write_report
 from harmowam_bringup.summary import commit, new_results_dir, write_json
 from harmowam_bringup.video import FRAMES_PER_S, SIZE, recorded_view, write_video
 from harmowam_core.stages import Expert
+from harmowam_core.status import Status
 
 ARM_TOPIC = CELL.controllers.arm_topic
 
@@ -67,6 +68,17 @@ def test_phases_are_cut_where_something_changes(recording: Recording) -> None:
     ]  # fmt: skip
     assert all(p["end_s"] == q["start_s"] for p, q in zip(found, found[1:], strict=False))
     assert found[0]["gate_score"] == 0.05 and found[2]["gate_score"] == 0.93
+
+
+def test_a_hold_is_no_phase_of_its_own() -> None:
+    """From 2 s to 3 s, every other tick holds."""
+    recording = make_recording()
+    for index, item in enumerate(recording.gate):
+        if 2.0 <= recording.since_start_s(item.received_ns) < 3.0 and index % 2:
+            recording.gate[index] = Received(item.received_ns, replace(item.value, status=Status.HOLDING, expert=None))
+    found = phases(recording)
+    assert len(found) == len(phases(make_recording()))
+    assert [p["held_s"] for p in found[:2]] == [0.0, pytest.approx(0.5)]
 
 
 def test_real_time_factor_is_simulated_time_over_time(recording: Recording) -> None:
