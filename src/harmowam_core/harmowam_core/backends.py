@@ -38,18 +38,21 @@ class BackendError(RuntimeError):
 class CompiledModule:
     """A network compiled for one set of input shapes; call it with tensors as the module itself.
 
-    Inputs and outputs are float32 or integer tensors on ``device``; outputs are fresh tensors, one or a tuple as the module gives.
+    Inputs are cast to the types it was compiled with (an autocast region around the call may hand over bfloat16). Outputs are
+    fresh float32 or integer tensors on the inputs' device, one or a tuple as the module gives.
     """
 
-    def __init__(self, run: _Run, shapes: tuple[tuple[int, ...], ...], single: bool, backend: str, precision: str) -> None:
+    def __init__(self, run: _Run, example_inputs: tuple[Tensor, ...], single: bool, backend: str, precision: str) -> None:
         self._run, self._single = run, single
-        self.shapes, self.backend, self.precision = shapes, backend, precision
+        self.shapes = tuple(tuple(x.shape) for x in example_inputs)
+        self._dtypes = tuple(x.dtype for x in example_inputs)
+        self.backend, self.precision = backend, precision
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         shapes = tuple(tuple(x.shape) for x in inputs)
         if shapes != self.shapes:
             raise BackendError(f"this {self.backend} network was compiled for input shapes {self.shapes}, got {shapes}; compile another")
-        outputs = self._run(*inputs)
+        outputs = self._run(*(x.to(dtype) for x, dtype in zip(inputs, self._dtypes, strict=True)))
         return outputs[0] if self._single else outputs
 
 
@@ -80,8 +83,7 @@ def compile_module(
     stem = cache / _fingerprint(module, example_inputs, backend, precision)
     with _single_flight(stem):
         run = _BUILDERS[backend](module, example_inputs, precision, stem, threads)
-    shapes = tuple(tuple(x.shape) for x in example_inputs)
-    compiled = CompiledModule(run, shapes, single, backend, precision)
+    compiled = CompiledModule(run, example_inputs, single, backend, precision)
     _check_numerics(compiled, example_inputs, (reference,) if single else reference)
     return compiled
 

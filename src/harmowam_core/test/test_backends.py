@@ -143,6 +143,14 @@ def test_a_cached_network_that_lies_is_refused(tmp_path: Path) -> None:
         compile_module(Scale(2.0).eval(), x, "onnxruntime", cache_dir=tmp_path)
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino", "onnxruntime"])
+def test_inputs_from_an_autocast_region_are_taken(tmp_path: Path, backend) -> None:
+    compiled = compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), backend, cache_dir=tmp_path, precision="f32")
+    doubled = compiled(torch.full((1, 3), 1.5, dtype=torch.bfloat16))
+    assert doubled.dtype == torch.float32
+    assert torch.equal(doubled, torch.full((1, 3), 3.0))
+
+
 def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
     compiled = compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), cache_dir=tmp_path)
     with pytest.raises(BackendError, match=r"\(\(1, 3\),\), got \(\(2, 3\),\)"):
