@@ -27,7 +27,7 @@ class JointPath:
         self.start_ns, self.end_ns = int(times_ns[0]), int(times_ns[-1])
         seconds = (times_ns - times_ns[0]) * 1e-9
         smooth = _smoother(len(times_ns), float(seconds[1]), smoothing_hz) @ joints
-        self._spline = CubicSpline(seconds, smooth, bc_type="natural")
+        self._spline = CubicSpline(seconds, smooth, bc_type="not-a-knot" if len(seconds) > 3 else "natural")
 
     def at(self, times_ns: NDArray[np.int64]) -> tuple[Float64, Float64, Float64]:
         """Positions, velocities, accelerations (T, N); before the start it goes straight back from there."""
@@ -62,12 +62,10 @@ def joint_path(path: PosePath, kinematics: Kinematics, start: Float64, smoothing
 
 @lru_cache(maxsize=64)
 def _smoother(count: int, period_s: float, smoothing_hz: float) -> Float64:
-    """(K, K): values to those of their natural cubic smoothing spline (Reinsch), for evenly spaced times."""
-    if count < 3:
+    """(K, K): evenly spaced values to smooth ones (Whittaker); parabolas, the ends too, pass unchanged."""
+    if count < 4:
         return np.eye(count)
-    # min sum (y - f)^2 + weight * integral f''^2 passes the share 1 / (1 + weight * period * omega^4) of a wave.
-    weight = 1.0 / (period_s * (2 * np.pi * smoothing_hz) ** 4)
-    second = np.diff(np.eye(count), 2, axis=0) / period_s  # (K - 2, K)
-    gram = period_s * (np.eye(count - 2) * 2 / 3 + (np.eye(count - 2, k=1) + np.eye(count - 2, k=-1)) / 6)
-    smoother = np.linalg.inv(np.eye(count) + weight * second.T @ np.linalg.solve(gram, second))
-    return np.asarray(smoother, dtype=np.float64)
+    # min |y - f|^2 + weight |third differences of f|^2 passes the share 1 / (1 + weight (2 sin(omega period / 2))^6) of a wave.
+    weight = 1.0 / (2 * np.sin(np.pi * smoothing_hz * period_s)) ** 6
+    third = np.diff(np.eye(count), 3, axis=0)  # (K - 3, K)
+    return np.asarray(np.linalg.inv(np.eye(count) + weight * third.T @ third), dtype=np.float64)

@@ -167,9 +167,6 @@ class Mover:
 
     def _plan_along(self, path: PosePath, start: JointMotion, start_ns: int, blend_s: float) -> tuple[JointSpline, float] | Verdict:
         """A motion from ``start`` along ``path`` and how much slower than the path it is, or why there is none."""
-        past = Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the chunk's targets are past")
-        if len(path.times_ns) < 2:
-            return past
         joints = joint_path(path, self._kinematics, start.positions, self._settings.smoothing_hz)
         if isinstance(joints, Verdict):
             return joints
@@ -181,7 +178,7 @@ class Mover:
         while True:
             spline = follow(start, start_ns, joints, blend_s, slow_down)
             if spline is None:
-                return past
+                return Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the chunk's targets are past")
             verdict = self._plan_filter.check(Motion(self._names, spline, self._kinematics))
             if verdict.ok:
                 return spline, slow_down

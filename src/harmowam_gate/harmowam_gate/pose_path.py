@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from harmowam_core.stages import ActionChunk
 
 Float64 = NDArray[np.float64]
+PAST_KEPT = 3
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class PosePath:
         return PosePath(times_ns, *arrays)
 
     def since(self, time_ns: int) -> PosePath:
-        """Without what is past: from the last target due at ``time_ns`` or earlier on."""
-        first = max(int(np.searchsorted(self.times_ns, time_ns, side="right")) - 1, 0)
+        """Without what is past at ``time_ns``, but for the last few targets, which tell noise from motion."""
+        first = max(int(np.searchsorted(self.times_ns, time_ns, side="right")) - PAST_KEPT, 0)
         return PosePath(self.times_ns[first:], self.positions[first:], self.orientations[first:], self.grippers[first:])
 
     def at(self, times_ns: NDArray[np.int64]) -> PosePath:

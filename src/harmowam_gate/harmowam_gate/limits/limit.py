@@ -76,7 +76,7 @@ class Motion:
     @cached_property
     def tools(self) -> Float64:
         """(S, A, 3) tool positions, base frame."""
-        return np.array([self.kinematics.forward(q)[0] for q in self.spline.positions[self._tool_points]])
+        return self.kinematics.tool_positions(self.spline.positions[self._tool_points])
 
     @cached_property
     def _tool_points(self) -> NDArray[np.int64]:
