@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
@@ -58,9 +57,9 @@ class ArbiterNode(PolicyNode):
         for name, field in ArbiterSettings.model_fields.items():
             self.parameter(name, field.default, field.description or name, read_only=True, **bounds(field))
 
-    def load(self, preset: str, *, weights: Path | None, **_: Any) -> Any:
+    def load(self, preset: str, **options: Any) -> Any:
         """The preset's gate; it is small, and PyTorch runs it whatever the backend."""
-        return load_gate(preset, weights=weights)
+        return load_gate(preset, weights=options["weights"])
 
     def configure(self) -> None:
         """Make the arbiter, its publishers and its inputs."""

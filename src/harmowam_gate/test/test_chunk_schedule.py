@@ -42,10 +42,10 @@ def test_keeps_the_newest_of_each_expert(schedule):
 
 
 def test_past_targets_are_discarded(schedule):
-    schedule.accept(chunk(1, 0.35), NOW_NS)  # targets are due 0.25 s ago, 0.15 s ago, ...
+    schedule.accept(chunk(1, 0.65), NOW_NS)  # targets were due 0.55 s ago, ..., 0.05 s ago
     path = schedule.path(Expert.PREDICTIVE, NOW_NS)
-    assert path.times_ns[0] == NOW_NS - round(0.05 * S)
-    assert len(path.times_ns) == 10
+    assert path.times_ns[0] == NOW_NS - round(0.25 * S)  # three of them tell noise from motion
+    assert len(path.times_ns) == 9
 
 
 def test_old_chunks_expire(schedule):

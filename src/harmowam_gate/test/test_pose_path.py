@@ -26,8 +26,8 @@ def test_between_targets_it_is_straight():
     assert here.positions[:, 0, 0] == pytest.approx([0.25, 1.0])
 
 
-def test_since_keeps_one_past_target():
-    assert path(0.0).since(S // 4).times_ns[0] == S // 5
+def test_since_keeps_three_past_targets():
+    assert path(0.0).since(S // 2).times_ns[0] == 3 * S // 10
     assert len(path(0.0).since(0).times_ns) == 12
 
 

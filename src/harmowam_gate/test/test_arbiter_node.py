@@ -1,0 +1,178 @@
+"""The arbiter's node over real DDS, with a stand-in gate and chunks from the test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import pytest
+from harmowam_msgs.action import ExecuteTask
+from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
+from harmowam_msgs.msg import GateState as GateStateMsg
+from harmowam_msgs.msg import Task as TaskMsg
+from rclpy.action import ActionClient
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
+from visualization_msgs.msg import MarkerArray
+
+from harmowam_core import topics
+from harmowam_core.messages import chunk_to_message, gate_state_from_message, trajectory_from_message
+from harmowam_core.qos import COMMAND, LATCHED, LATEST
+from harmowam_core.stages import ActionChunk, Expert
+from harmowam_core.status import Outcome, Reason, Status
+from harmowam_core.testing import FakeCell, graph, wait_for
+from harmowam_gate.arbiter_node import ArbiterNode
+
+
+class Gate:
+    """Says what it is told to."""
+
+    value = 0.1
+
+    def score(self, observations):
+        return [self.value for _ in observations]
+
+
+@dataclass
+class Running:
+    """A graph of the arbiter's node and the test's own publishers."""
+
+    cell: FakeCell
+    node: ArbiterNode
+    gate: Gate
+    client: ActionClient
+    publishers: dict = field(default_factory=dict)
+    chunk_id: int = 0
+    state_seen: list = field(default_factory=list)
+
+    def sense(self, *experts, spoil=None):
+        """What the rest of the graph publishes in one moment: sensors and the experts' chunks, 2 cm down in 1.2 s."""
+        stamp_ns = self.cell.sense()
+        self.chunk_id += 1
+        arms = self.cell.cell.arms
+        positions = np.tile(np.float32([arm.home_tcp_position for arm in arms]), (12, 1, 1))
+        positions[:, 0, 2] -= np.linspace(0, 0.06, 12, dtype=np.float32)
+        orientations = np.tile(np.float32([arm.home_tcp_orientation for arm in arms]), (12, 1, 1))
+        for expert in experts:
+            chunk = ActionChunk(
+                stamp_ns, self.chunk_id, expert, 0.1, self.cell.cell.arm_names, positions, orientations, np.ones((12, 2), np.float32)
+            )
+            message = chunk_to_message(chunk)
+            if spoil is not None:
+                spoil(message)
+            self.publishers[expert].publish(message)
+
+    def state(self):
+        """The newest gate state."""
+        heard = self.cell.heard[topics.GATE_STATE]
+        return gate_state_from_message(heard[-1]) if heard else None
+
+    def reaches(self, condition, what, *experts, **options):
+        """Sense until the gate state meets ``condition``."""
+        return wait_for(
+            lambda: (s := self.state()) is not None and condition(s) and s, what, 30.0, meanwhile=partial(self.sense, *experts, **options)
+        )
+
+    def send(self, instruction="put the apple on the plate", time_limit_s=60.0):
+        """A goal; returns its accepted handle."""
+        assert self.client.wait_for_server(timeout_sec=10.0)
+        sent = self.client.send_goal_async(ExecuteTask.Goal(instruction=instruction, time_limit_s=time_limit_s))
+        return wait_for(lambda: sent.done() and sent.result(), "goal response")
+
+    def result(self, handle, *experts):
+        """The goal's result."""
+        future = handle.get_result_async()
+        return wait_for(lambda: future.done() and future.result().result, "result", 30.0, meanwhile=partial(self.sense, *experts))
+
+    def call(self, service):
+        """Call a trigger."""
+        client = self.cell.create_client(Trigger, service)
+        assert client.wait_for_service(timeout_sec=10.0)
+        future = client.call_async(Trigger.Request())
+        return wait_for(lambda: future.done() and future.result(), service)
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    gate = Gate()
+    with graph(partial(ArbiterNode, gate)) as (cell, [node]):
+        client = ActionClient(cell, ExecuteTask, topics.EXECUTE_TASK)
+        run = Running(cell, node, gate, client)
+        cell.listen(GateStateMsg, topics.GATE_STATE, LATEST)
+        cell.listen(TaskMsg, topics.TASK, LATCHED)
+        cell.listen(MarkerArray, topics.MARKERS, LATEST)
+        cell.listen(JointTrajectoryMsg, cell.cell.controllers.arm_topic, COMMAND)
+        run.publishers = {expert: cell.create_publisher(ActionChunkMsg, topics.chunk(expert), LATEST) for expert in Expert}
+        wait_for(lambda: node.active and all(p.get_subscription_count() for p in run.publishers.values()), "active node", 30.0)
+        yield run
+
+
+def test_a_task_from_goal_to_hold(running):
+    """Idle, follow the reactive expert, hold when it is gone, go on, be cancelled."""
+    cell, commands = running.cell, running.cell.heard[running.cell.cell.controllers.arm_topic]
+    running.reaches(lambda s: s.status is Status.IDLE and s.score == pytest.approx(0.1), "idle state with a score", Expert.REACTIVE)
+    assert not commands
+
+    handle = running.send()
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing", Expert.REACTIVE, Expert.PREDICTIVE)
+    state = running.reaches(lambda s: s.expert is Expert.REACTIVE and s.trajectory_id > 5, "trajectories", Expert.REACTIVE)
+    assert (state.task_id, state.instruction, state.sub_stage) == (1, "put the apple on the plate", "approach")
+    assert 0 < state.reactive_chunk_age_s < 0.8 and state.reactive_chunk_id > 0
+    assert cell.heard[topics.TASK][-1].instruction == "put the apple on the plate"
+    trajectory = trajectory_from_message(commands[-1])
+    assert trajectory.names == cell.cell.arm_joint_names
+    assert not trajectory.velocities[-1].any() and 0.1 < trajectory.times_s[-1] < 0.75
+    namespaces = {marker.ns for marker in wait_for(lambda: cell.heard[topics.MARKERS], "markers")[-1].markers}
+    assert {"workspace", "gate", "reactive left"} <= namespaces
+
+    state = running.reaches(lambda s: s.status is Status.HOLDING, "hold without chunks")
+    assert state.reason is Reason.CHUNK_STALE and "reactive chunk" in state.text
+    running.gate.value = 0.9
+    running.reaches(lambda s: s.expert is Expert.PREDICTIVE, "the predictive expert", Expert.PREDICTIVE)
+
+    cancelled = handle.cancel_goal_async()
+    wait_for(cancelled.done, "cancellation")
+    result = running.result(handle)
+    assert (Outcome(result.outcome), result.why) == (Outcome.CANCELLED, "cancelled by the caller")
+    assert cell.heard[topics.TASK][-1].task_id == 0
+
+
+def test_bad_input_is_refused_by_name(running):
+    running.send()
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing", Expert.REACTIVE)
+
+    def not_finite(message):
+        message.positions[4] = math.nan
+
+    state = running.reaches(lambda s: s.reason is Reason.NOT_FINITE, "refusal of NaN", Expert.REACTIVE, spoil=not_finite)
+    assert "finite" in state.text and "positions" in state.text
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing again", Expert.REACTIVE)
+
+    def short(message):
+        message.orientations = message.orientations[:-4]
+
+    running.reaches(lambda s: s.reason is Reason.MALFORMED and "orientations" in s.text, "refusal of size", Expert.REACTIVE, spoil=short)
+
+
+def test_goals_are_refused_with_a_reason_and_end_at_their_time(running):
+    handle = running.send(time_limit_s=1.0)
+    second = running.result(running.send("another"))
+    assert Outcome(second.outcome) is Outcome.REFUSED and "still running" in second.why
+    first = running.result(handle, Expert.REACTIVE)
+    assert Outcome(first.outcome) is Outcome.TIME_LIMIT and 1.0 <= first.duration_s < 5.0
+
+
+def test_hold_and_reset(running):
+    handle = running.send()
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing", Expert.REACTIVE)
+    assert running.call(topics.HOLD).success
+    result = running.result(handle, Expert.REACTIVE)
+    assert Outcome(result.outcome) is Outcome.CANCELLED and "/harmowam/hold" in result.why
+    running.reaches(lambda s: s.status is Status.LATCHED, "latched")
+    assert "reset" in running.result(running.send()).why
+    assert running.call(topics.RESET).success
+    running.send()
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing again", Expert.REACTIVE)
