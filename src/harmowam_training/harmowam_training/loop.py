@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from harmowam_training.parallel import average_gradients, rank
+
 CHECKPOINT_PERIOD_S = 120.0
 LOG_EVERY = 25
 WARM_UP = 80
@@ -89,7 +91,9 @@ class Loop:
         _restore_optimizers(self.optimizers, tensors)
 
     def save(self) -> None:
-        """Write the checkpoint; complete or unchanged, never half."""
+        """Write the checkpoint, by the first process; complete or unchanged, never torn."""
+        if rank():
+            return
         tensors = {"step": torch.tensor(self.step)} | _optimizer_tensors(self.optimizers)
         tensors |= {f"model.{k}": v for k, v in self.module.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state.items()}
@@ -106,7 +110,7 @@ class Loop:
         """
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         saved, validate_every = time.monotonic(), max(self.steps // 12 // LOG_EVERY, 1) * LOG_EVERY
-        with Progress(*columns, refresh_per_second=0.5) as progress, self._log() as rows:
+        with Progress(*columns, refresh_per_second=0.5, disable=rank() > 0) as progress, self._log() as rows:
             bar = progress.add_task(self.name, total=self.steps, completed=self.step)
             while self.step < self.steps:
                 self._set_learning_rate()
@@ -116,13 +120,15 @@ class Loop:
                 for optimizer in self.optimizers:
                     optimizer.zero_grad(set_to_none=True)
                 value.backward()
+                average_gradients(self.module)
                 nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
                 for optimizer in self.optimizers:
                     optimizer.step()
                 self.average.update(self.step)
                 self.step += 1
                 if self.step % LOG_EVERY == 0 or self.step == self.steps:
-                    checked = self._validated(validate) if validate and self.step % validate_every == 0 else {}
+                    due = validate is not None and rank() == 0 and (self.step % validate_every == 0 or self.step == self.steps)
+                    checked = self._validated(validate) if validate and due else {}
                     rows(self.step, {"loss": value.item()} | figures | checked)
                     shown = " ".join(f"{k} {v:.4g}" for k, v in ({"loss": value.item()} | figures | checked).items())
                     progress.update(bar, completed=self.step, description=f"{self.name} {shown}")
@@ -163,10 +169,12 @@ class _CurveLog:
         fresh = not self._path.exists()
         self._file = self._path.open("a", newline="")
         writer = csv.writer(self._file)
-        if fresh:
+        if fresh and rank() == 0:
             writer.writerow(["step", "figure", "value"])
 
         def write(step: int, figures: dict[str, float]) -> None:
+            if rank():
+                return
             writer.writerows([step, name, f"{value:.6g}"] for name, value in figures.items())
             self._file.flush()
 

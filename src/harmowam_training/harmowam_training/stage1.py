@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from harmowam_core.checkpoints import load_checkpoint, save_checkpoint
@@ -18,17 +22,23 @@ from harmowam_training.config import StageConfig, WorldModelConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.hindsight import grounding_labels
 from harmowam_training.loop import Loop
+from harmowam_training.parallel import barrier, rank, world_size
 from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
 from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, proprioception_vector
 from harmowam_world_model.grounding import Grounding, GroundingOutput, grounding_loss, read_heat_maps
 from harmowam_world_model.transformer import Conditions, flow_matching_loss, goal_channels, sample_residual
 
-CHUNK = 512
+CHUNK = 64
 
 
 def bf16() -> torch.autocast:
     """Mixed precision on the CPU."""
     return torch.autocast("cpu", torch.bfloat16)
+
+
+def _save(path: Path, module: nn.Module, preset: CompactPreset) -> None:
+    if rank() == 0:
+        save_checkpoint(path, module, preset)
 
 
 def instruction_table(encoder: InstructionEncoder, corpus: Corpus) -> Tensor:
@@ -56,13 +66,14 @@ def backgrounds(corpus: Corpus) -> NDArray[np.uint8]:
 def train_autoencoder(preset: CompactPreset, config: StageConfig, corpus: Corpus, folder: Path, seed: int) -> Autoencoder:
     """Reconstruct frames, moving pixels counting seven times; then standardise the latents."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, rank()])
+    batch_size = config.batch // world_size()
     model = Autoencoder(preset.autoencoder).to(memory_format=torch.channels_last)
     still = backgrounds(corpus)
     loop = Loop("autoencoder", folder, model, steps=config.steps, learning_rate=config.learning_rate)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        picked = rng.integers(0, len(corpus), config.batch)
+        picked = rng.integers(0, len(corpus), batch_size)
         frames = frames_to_tensor(corpus.scene[picked])
         moving = (frames - frames_to_tensor(still[corpus.rollout[picked]])).abs().amax(1, keepdim=True) > 12 / 255
         with bf16():
@@ -70,20 +81,20 @@ def train_autoencoder(preset: CompactPreset, config: StageConfig, corpus: Corpus
         return value, {"psnr_db": -10 * torch.log10(squared).item()}
 
     loop.run(loss)
-    sample = frames_to_tensor(corpus.scene[rng.integers(0, len(corpus), 1024)])
+    sample = frames_to_tensor(corpus.scene[np.random.default_rng(seed).integers(0, len(corpus), 1024)])
     with torch.inference_mode():
         raw = torch.cat([model.posterior(sample[i : i + 128])[0] for i in range(0, len(sample), 128)])
     model.latent_mean.copy_(raw.mean((0, 2, 3))[:, None, None])
     model.latent_std.copy_(raw.std((0, 2, 3))[:, None, None])
-    save_checkpoint(folder / "autoencoder.safetensors", model, preset)
+    _save(folder / "autoencoder.safetensors", model, preset)
     return model
 
 
 def train_grounding(preset: CompactPreset, config: StageConfig, corpus: Corpus, validation: Corpus, folder: Path, seed: int) -> Grounding:
     """Learn target and goal from hindsight labels."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng([seed, rank()])
+    generator = torch.Generator().manual_seed(seed + 1000 * rank())
     encoder = InstructionEncoder(preset.instruction_encoder)
     view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
     model = Grounding(preset.grounding, preset.instruction_encoder.dim).to(memory_format=torch.channels_last)
@@ -104,7 +115,7 @@ def train_grounding(preset: CompactPreset, config: StageConfig, corpus: Corpus, 
         return output, *(torch.from_numpy(a) for a in arrays)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        return grounding_loss(*batch(0, config.batch, rng, True)), {}
+        return grounding_loss(*batch(0, config.batch // world_size(), rng, True)), {}
 
     def validate() -> dict[str, float]:
         output, pixels, heights, known = batch(1, 512, np.random.default_rng(0), False)
@@ -119,7 +130,7 @@ def train_grounding(preset: CompactPreset, config: StageConfig, corpus: Corpus, 
         return figures
 
     loop.run(loss, validate)
-    save_checkpoint(folder / "grounding.safetensors", model, preset)
+    _save(folder / "grounding.safetensors", model, preset)
     return model
 
 
@@ -136,23 +147,54 @@ class EncodedCorpus:
     text: Tensor
 
 
-@torch.inference_mode()
-def encode_corpus(networks: WorldModelNetworks, encoder: InstructionEncoder, corpus: Corpus) -> EncodedCorpus:
-    """Run autoencoder and grounding over all frames."""
-    networks.eval()
+def encode_corpus(networks: WorldModelNetworks, encoder: InstructionEncoder, corpus: Corpus, path: Path) -> EncodedCorpus:
+    """Autoencoder and grounding over all frames, shared among the processes; kept in ``path`` for the next stage."""
     text = instruction_table(encoder, corpus)
-    latents, pixels, heights, confidence = [], [], [], []
-    for start in range(0, len(corpus), CHUNK):
-        images = frames_to_tensor(corpus.scene[start : start + CHUNK])
-        with bf16():
-            latents.append(networks.autoencoder.encode(images).half())
-            output = networks.grounding(images, text[corpus.rollout[start : start + CHUNK]])
-        found, sure = read_heat_maps(output.logits.float())
-        pixels.append(found)
-        confidence.append(sure)
-        heights.append(output.height_m.float())
+    key = _fingerprint(networks, corpus)
+    parts = [path.with_suffix(f".{number}of{world_size()}.safetensors") for number in range(world_size())]
+    if not all(p.is_file() and stored_key(p) == key for p in parts):
+        barrier()
+        share = np.array_split(np.arange(len(corpus)), world_size())[rank()]
+        _encode(networks, text, corpus, share, parts[rank()], key)
+        barrier()
+    stored = [load_file(p) for p in parts]
+    joined = {name: torch.cat([s[name] for s in stored]) for name in stored[0]}
     body = torch.from_numpy(proprioception_vector(corpus.position, corpus.orientation, corpus.opening))
-    return EncodedCorpus(torch.cat(latents), torch.cat(pixels), torch.cat(heights), torch.cat(confidence), body, text[:, 0].clone())
+    return EncodedCorpus(**joined, body=body, text=text[:, 0].clone())
+
+
+@torch.inference_mode()
+def _encode(networks: WorldModelNetworks, text: Tensor, corpus: Corpus, frames: NDArray[np.int64], path: Path, key: str) -> None:
+    networks.eval()
+    rows: dict[str, list[Tensor]] = {"latents": [], "pixels": [], "heights_m": [], "confidence": []}
+    chunks = range(frames[0], frames[-1] + 1, CHUNK)
+    for start in track(chunks, description=f"encoding {path.name}", disable=rank() > 0):
+        chunk = slice(start, min(start + CHUNK, int(frames[-1]) + 1))
+        images = frames_to_tensor(corpus.scene[chunk])
+        with bf16():
+            rows["latents"].append(networks.autoencoder.encode(images).half())
+            output = networks.grounding(images, text[corpus.rollout[chunk]])
+        found, sure = read_heat_maps(output.logits.float())
+        rows["pixels"].append(found)
+        rows["confidence"].append(sure)
+        rows["heights_m"].append(output.height_m.float())
+    save_file({name: torch.cat(tensors) for name, tensors in rows.items()}, path, {"key": key})
+
+
+def _fingerprint(networks: WorldModelNetworks, corpus: Corpus) -> str:
+    """What an encoding depends on: the weights that make it and the frames."""
+    digest = hashlib.sha256(f"{len(corpus)} {corpus.instructions}".encode())
+    digest.update(np.ascontiguousarray(corpus.scene[::101]).tobytes())
+    for module in (networks.autoencoder, networks.grounding):
+        for tensor in module.state_dict().values():
+            digest.update(tensor.half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def stored_key(path: Path) -> str:
+    """What a kept intermediate was made from."""
+    with safe_open(path, "pt") as file:
+        return str((file.metadata() or {}).get("key"))
 
 
 def conditions_at(
@@ -182,11 +224,13 @@ def train_transformer(
 ) -> None:
     """Pretrain on everything, then let demonstrations fill half of each batch; autoencoder and grounding stay as they are."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, rank()])
     steps = preset.frames - 1
+    batch = config.batch // world_size()
     encoder = InstructionEncoder(preset.instruction_encoder)
-    encoded, held_out = encode_corpus(networks, encoder, corpus), encode_corpus(networks, encoder, validation)
-    probe = rng.integers(0, len(corpus), 2048)
+    encoded = encode_corpus(networks, encoder, corpus, folder / "encoded_training")
+    held_out = encode_corpus(networks, encoder, validation, folder / "encoded_validation")
+    probe = np.random.default_rng(seed).integers(0, len(corpus), 2048)
     difference = windows(encoded, corpus, probe, steps)
     networks.residual_scale.copy_(0.5 / (difference[:, 1:] - difference[:, :1]).square().mean((0, 2, 3, 4)).sqrt())
 
@@ -199,11 +243,12 @@ def train_transformer(
         muon=lambda name: name.startswith("blocks.") and "modulation" not in name,
     )  # fmt: skip
     finetune_from = config.steps * (1 - config.finetune_share)
+    torch.manual_seed(seed + 1000 * rank())
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         share = 0.5 if step >= finetune_from else len(task) / len(whole)
-        count = int(rng.binomial(config.batch, share))
-        picked = np.concatenate([rng.choice(task, count), rng.choice(whole, config.batch - count)])
+        count = int(rng.binomial(batch, share))
+        picked = np.concatenate([rng.choice(task, count), rng.choice(whole, batch - count)])
         residual = networks.residual(windows(encoded, corpus, picked, steps))
         with bf16():
             return flow_matching_loss(transformer, residual, conditions_at(encoded, corpus, picked, preset, jitter_px=0.3)), {}
@@ -232,5 +277,5 @@ def train_world_model(
     networks.requires_grad_(False)
     networks.transformer.requires_grad_(True)
     train_transformer(preset, config, networks, corpus, validation, folder, seed)
-    save_checkpoint(folder / "world_model.safetensors", networks, preset)
+    _save(folder / "world_model.safetensors", networks, preset)
     return networks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from harmowam_gate.labels import gripper_events, interaction_labels
 from harmowam_training.config import ExpertsConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.loop import Loop
-from harmowam_training.stage1 import EncodedCorpus, bf16, conditions_at, encode_corpus, photometric
+from harmowam_training.parallel import barrier, rank, world_size
+from harmowam_training.stage1 import EncodedCorpus, bf16, conditions_at, encode_corpus, photometric, stored_key
 from harmowam_world_model.compact import WorldModelNetworks
 from harmowam_world_model.transformer import sample_residual
 
@@ -49,19 +51,37 @@ class Features:
     confidence: NDArray[np.float32]
 
 
-@torch.inference_mode()
 def compute_features(
     networks: WorldModelNetworks, encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], preset: CompactPreset, path: Path
 ) -> Features:
-    """Imagine from each frame, or read what an earlier run of this imagined."""
-    if path.is_file():
-        stored = load_file(path)
-        if torch.equal(stored["frames"], torch.from_numpy(frames)):
-            return Features(frames, stored["imagined"], stored["hidden"], stored["points"].numpy(), stored["confidence"].numpy())
+    """Imagine from each frame, shared among the processes; kept in ``path`` for a resumed run."""
+    key = _fingerprint(networks, frames)
+    parts = [path.with_suffix(f".{number}of{world_size()}.safetensors") for number in range(world_size())]
+    if not all(p.is_file() and stored_key(p) == key for p in parts):
+        barrier()
+        _imagine(networks, encoded, corpus, np.array_split(frames, world_size())[rank()], preset, parts[rank()], key)
+        barrier()
+    stored = [load_file(p) for p in parts]
+    imagined, hidden = (torch.cat([s[name] for s in stored]) for name in ("imagined", "hidden"))
     view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
-    generator = torch.Generator().manual_seed(0)
+    points = view.unproject(encoded.pixels[frames].numpy(), encoded.heights_m[frames].numpy()).astype(np.float32)
+    return Features(frames, imagined, hidden, points, encoded.confidence[frames].clamp(max=1).numpy())
+
+
+@torch.inference_mode()
+def _imagine(
+    networks: WorldModelNetworks,
+    encoded: EncodedCorpus,
+    corpus: Corpus,
+    frames: NDArray[np.int64],
+    preset: CompactPreset,
+    path: Path,
+    key: str,
+) -> None:
+    generator = torch.Generator().manual_seed(rank())
     imagined, hidden = [], []
-    for start in track(range(0, len(frames), IMAGINE_BATCH), description=f"imagining {path.stem}"):
+    starts = range(0, len(frames), IMAGINE_BATCH)
+    for start in track(starts, description=f"imagining {path.name}", disable=rank() > 0):
         picked = frames[start : start + IMAGINE_BATCH]
         conditions = conditions_at(encoded, corpus, picked, preset)
         noise = torch.randn(len(picked), networks.transformer.future, *preset.grid, generator=generator)
@@ -70,11 +90,15 @@ def compute_features(
         latents = networks.future(residual.float(), conditions.latent)[:, 1:]
         imagined.append(latents.flatten(3).transpose(2, 3).half())
         hidden.append(tokens.half())
-    points = view.unproject(encoded.pixels[frames].numpy(), encoded.heights_m[frames].numpy()).astype(np.float32)
-    features = Features(frames, torch.cat(imagined), torch.cat(hidden), points, encoded.confidence[frames].clamp(max=1).numpy())
-    tensors = {"frames": torch.from_numpy(frames), "imagined": features.imagined, "hidden": features.hidden}
-    save_file(tensors | {"points": torch.from_numpy(points), "confidence": torch.from_numpy(features.confidence)}, path)
-    return features
+    save_file({"imagined": torch.cat(imagined).contiguous(), "hidden": torch.cat(hidden).contiguous()}, path, {"key": key})
+
+
+def _fingerprint(networks: WorldModelNetworks, frames: NDArray[np.int64]) -> str:
+    """What imaginations depend on: the world model's weights and which frames."""
+    digest = hashlib.sha256(frames.tobytes())
+    for tensor in networks.state_dict().values():
+        digest.update(tensor.half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def wrist_tensor(corpus: Corpus, frames: NDArray[np.int64]) -> Tensor:
@@ -185,34 +209,36 @@ def train_experts(
 ) -> None:
     """Writes the experts' and the gate's weights."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    selection = np.random.default_rng(seed)
     networks.eval().requires_grad_(False)
     encoder = InstructionEncoder(preset.instruction_encoder)
     batches = []
     for name, part, play_frames in (("training", corpus, config.play_frames), ("validation", validation, 600)):
-        encoded = encode_corpus(networks, encoder, part)
+        encoded = encode_corpus(networks, encoder, part, folder / f"encoded_{name}")
         play = part.frames_of_kind({"play"})
         task = np.setdiff1d(np.arange(len(part)), play)[:: config.task_stride]
-        frames = np.sort(np.concatenate([rng.choice(play, min(play_frames, len(play)), replace=False), task]))
+        frames = np.sort(np.concatenate([selection.choice(play, min(play_frames, len(play)), replace=False), task]))
         features = compute_features(networks, encoded, part, frames, preset, folder / f"features_{name}.safetensors")
-        batches.append(ExpertBatches(preset, part, encoded, features, seed))
+        batches.append(ExpertBatches(preset, part, encoded, features, seed + 1000 * rank()))
     training, held_out = batches
 
     predictive, reactive, gate = PredictiveNetwork(preset), ReactiveNetwork(preset), GateNetwork(preset)
     everything = nn.ModuleDict({"predictive": predictive, "reactive": reactive, "gate": gate})
     loop = Loop("experts", folder, everything, steps=config.steps, learning_rate=config.learning_rate)
-    weights = config.loss_weights
+    weights, size = config.loss_weights, config.batch // world_size()
+    rng = np.random.default_rng([seed, rank()])
+    torch.manual_seed(seed + 1000 * rank())
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        inputs, chunk, weight = training.predictive(rng.choice(training.task_rows, config.batch), augment=True)
+        inputs, chunk, weight = training.predictive(rng.choice(training.task_rows, size), augment=True)
         with bf16():
             of_predictive = predictive_loss(predictive, inputs, chunk, weight)
         of_reactive = torch.zeros(())
         for imagined in (False, True):
-            read, wanted = training.reactive(rng.integers(0, len(training.features.frames), config.batch), imagined)
+            read, wanted = training.reactive(rng.integers(0, len(training.features.frames), size), imagined)
             with bf16():
                 of_reactive = of_reactive + 0.5 * reactive_loss(reactive(*read), wanted, torch.ones(len(wanted)))
-        scene, wrists, label = training.gate(config.batch, augment=True)
+        scene, wrists, label = training.gate(size, augment=True)
         with bf16():
             of_gate = F.binary_cross_entropy_with_logits(gate(scene, wrists).float(), label)
         total = weights.predictive * of_predictive + weights.reactive * of_reactive + weights.gate * of_gate
@@ -222,6 +248,8 @@ def train_experts(
         return validation_figures(preset, held_out, predictive, reactive, gate)
 
     loop.run(loss, validate)
+    if rank():
+        return
     for name, module in ((PREDICTIVE_FILE, predictive), (REACTIVE_FILE, reactive), (GATE_FILE, gate)):
         save_checkpoint(folder / name, module, preset)
 

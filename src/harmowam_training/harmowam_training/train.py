@@ -114,33 +114,38 @@ class Run:
         console.print(f"weights installed in {target}")
 
 
-def train(
-    only: Annotated[list[Stage] | None, typer.Option("--stage", help="run only these stages (repeat the option)")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="training recipe (YAML); default: the compact one")] = None,
-    out: Annotated[Path, typer.Option(help="folder of rollouts, checkpoints and curves")] = Path("data"),
-    seed: Annotated[int, typer.Option(min=0, help="seed of all stages")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="processes that generate rollouts")] = 2,
-    threads: Annotated[int, typer.Option(min=1, help="threads of the optimisation")] = 2,
-    install: Annotated[bool, typer.Option(help="afterwards copy the weights into the preset's folder")] = False,
-) -> None:
-    """Train the compact preset: generate data, stage 1 (world model), stage 2 (experts and gate). Interrupted, it resumes."""
-    import torch
-
-    torch.set_num_threads(threads)
-    run = Run(load_training_config(recipe), out, seed, workers)
+def _optimise(run: Run, stage: Stage) -> None:
+    """One process of a stage."""
     steps: dict[Stage, Callable[[], None]] = {
-        Stage.COLLECT: run.collect,
         Stage.AUTOENCODER: run.autoencoder,
         Stage.GROUNDING: run.grounding,
         Stage.WORLD_MODEL: run.world_model,
         Stage.EXPERTS: run.experts,
     }
-    for stage, step in steps.items():
+    steps[stage]()
+
+
+def train(
+    only: Annotated[list[Stage] | None, typer.Option("--stage", help="run only these stages (repeat the option)")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="training recipe (YAML); default: the compact one")] = None,
+    out: Annotated[Path, typer.Option(help="folder of rollouts, checkpoints and curves")] = Path("data"),
+    seed: Annotated[int, typer.Option(min=0, help="seed of all stages")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="processes; one a core")] = 2,
+    install: Annotated[bool, typer.Option(help="afterwards copy the weights into the preset's folder")] = False,
+) -> None:
+    """Train the compact preset: generate data, stage 1 (world model), stage 2 (experts and gate). Interrupted, it resumes."""
+    from harmowam_training.parallel import run_parallel
+
+    run = Run(load_training_config(recipe), out, seed, workers)
+    for stage in Stage:
         if only and stage not in only:
             continue
         console.rule(stage.value)
         started = time.monotonic()
-        step()
+        if stage is Stage.COLLECT:
+            run.collect()
+        else:
+            run_parallel(_optimise, workers, run, stage)
         run.record(stage, time.monotonic() - started)
     if install:
         run.install()
