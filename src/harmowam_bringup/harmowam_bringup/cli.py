@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 it ran and failed (the task, a check); 2 bad input; 3 the 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -207,4 +208,6 @@ def with_json_target(words: list[str]) -> list[str]:
 
 def main(words: list[str] | None = None, run: Callable[..., Any] = app) -> None:
     """Entry point."""
+    # A shell that starts us in the background has SIGINT ignored, here and in every node; yet it is how all of them are stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run(args=with_json_target(sys.argv[1:] if words is None else words), prog_name="harmowam")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import stat
 import sys
 from collections.abc import Callable
@@ -13,6 +14,12 @@ import pytest
 
 SOURCE = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules that tests share
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts() -> None:
+    """Processes that tests start can be interrupted, also when the tests run in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

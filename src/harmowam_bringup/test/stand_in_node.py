@@ -1,6 +1,6 @@
 """Nodes that stand in for those of the graph: right topics, types, stamps and rates, made-up contents. ``python stand_in_node.py ROLE``.
 
-The arbiter holds the arm where it is, succeeds after 2 s, refuses the instruction "refuse", and dies on "die".
+The arbiter holds the arm where it is, succeeds after 2 s (62 s: "wait"), refuses the instruction "refuse", and dies on "die".
 """
 
 from __future__ import annotations
@@ -161,6 +161,8 @@ class Arbiter(ManagedNode):
 
     async def execute(self, handle: Any) -> ExecuteTask.Result:
         self.instruction, self.until_s, self.done = handle.request.instruction, time.monotonic() + 2.0, Future()
+        if self.instruction == "wait":
+            self.until_s += 60.0
         handle.publish_feedback(ExecuteTask.Feedback(score=0.25, expert=2, sub_stage="reach", text="on my way"))
         await self.done
         self.instruction = ""

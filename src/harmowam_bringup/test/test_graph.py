@@ -51,7 +51,7 @@ def test_demo_leaves_its_results_and_says_that_the_task_failed(stand_ins: Path, 
     assert summary == json.loads((tmp_path / "copy.json").read_text())
     assert summary["success"] is False and summary["score"] == 0 and summary["outcome"] == {"name": "SUCCEEDED", "why": "stood still"}
     assert summary["seed"] == 3 and summary["episode_seed"] == 1_000_003 and summary["stages"]["reach"] is False
-    assert summary["phases"][0]["expert"] == "reactive" and "predictive" in {phase["expert"] for phase in summary["phases"]}
+    assert {"reactive", "predictive"} <= {phase["expert"] for phase in summary["phases"]}
     assert summary["auditor"]["trajectories"] > 5 and summary["auditor"]["violations"] == 0 and summary["malformed_messages"] == 0
     assert "cell_node-1" in summary["config"]["processes"]
     assert (latest / "video.mp4").stat().st_size > 20_000
