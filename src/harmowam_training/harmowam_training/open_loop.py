@@ -164,7 +164,8 @@ def bench_models(
     for column in ("task", "environment", "n", *columns):
         table.add_column(column.replace("_", " "))
     for cell in results:
-        table.add_row(cell["task"], cell["environment"], str(cell["episodes"]), *(f"{cell[c]:.3g}" for c in columns))
+        names = (str(cell["task"]), str(cell["environment"]), str(cell["episodes"]))
+        table.add_row(*names, *(f"{cell[c]:.3g}" for c in columns))
     Console().print(table)
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)

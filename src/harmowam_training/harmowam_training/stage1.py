@@ -178,7 +178,7 @@ def _encode(networks: WorldModelNetworks, text: Tensor, corpus: Corpus, frames: 
         rows["pixels"].append(found)
         rows["confidence"].append(sure)
         rows["heights_m"].append(output.height_m.float())
-    save_file({name: torch.cat(tensors) for name, tensors in rows.items()}, path, {"key": key})
+    save_file({name: torch.cat(tensors).contiguous() for name, tensors in rows.items()}, path, {"key": key})
 
 
 def _fingerprint(networks: WorldModelNetworks, corpus: Corpus) -> str:
