@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 
-
 class TrainedPreset(Protocol):
     """What weights are tied to."""
 
