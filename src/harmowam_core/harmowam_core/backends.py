@@ -7,6 +7,7 @@ compared with the PyTorch module before anyone may use it: a wrong network never
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import importlib.metadata
 import inspect
@@ -246,18 +247,31 @@ def _import_tensorrt() -> Any:
     return tensorrt
 
 
-def build_tensorrt_engine(onnx_path: Path, precision: str, compute_capability: tuple[int, int] | None = None) -> bytes:
-    """Serialised engine of an ONNX file. ``compute_capability`` (major, minor) builds for another GPU (TensorRT-RTX only)."""
+class _Bfloat16(nn.Module):
+    """A copy of a module that computes in bfloat16 between float32 inputs and outputs."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(module).bfloat16()
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.module(*(x.bfloat16() if x.is_floating_point() else x for x in inputs))
+        return tuple(y.float() for y in ((outputs,) if isinstance(outputs, Tensor) else outputs))
+
+
+def build_tensorrt_engine(onnx_path: Path, compute_capability: tuple[int, int] | None = None) -> bytes:
+    """Serialised engine of an ONNX file, in the precisions that stand in it.
+
+    ``compute_capability`` (major, minor) builds for a GPU that isn't here (TensorRT-RTX only).
+    """
     trt = _import_tensorrt()
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
-    network = builder.create_network(0)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx_path)):
         raise BackendError("TensorRT cannot read the network: " + "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
     config = builder.create_builder_config()
-    if precision == "bf16" and hasattr(trt.BuilderFlag, "BF16"):
-        config.set_flag(trt.BuilderFlag.BF16)
     if compute_capability is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, "SM{}{}".format(*compute_capability)), 0)
@@ -274,7 +288,8 @@ def _build_tensorrt(module: nn.Module, inputs: tuple[Tensor, ...], precision: st
     major, minor = torch.cuda.get_device_capability(inputs[0].device)
     engine_path = stem.parent / f"{stem.name}-sm{major}{minor}-{trt.__version__}.engine"
     if not engine_path.exists():
-        engine_bytes = build_tensorrt_engine(_export_onnx(module, inputs, stem), precision)
+        typed = _Bfloat16(module).eval() if precision == "bf16" else module
+        engine_bytes = build_tensorrt_engine(_export_onnx(typed, inputs, stem))
         _publish(engine_path.with_suffix(""), (".engine",), lambda where: Path(f"{where}.engine").write_bytes(engine_bytes))
     engine = trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(engine_path.read_bytes())
     if engine is None:

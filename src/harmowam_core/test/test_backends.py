@@ -175,6 +175,15 @@ def test_training_mode_is_refused(tmp_path: Path) -> None:
         compile_module(Scale(2.0), (torch.ones(1, 3),), cache_dir=tmp_path)
 
 
+def test_what_tensorrt_is_given_for_bf16_computes_in_it(network) -> None:
+    typed = backends._Bfloat16(network).eval()
+    assert {p.dtype for p in typed.parameters()} == {torch.bfloat16} and {p.dtype for p in network.parameters()} == {torch.float32}
+    with torch.inference_mode():
+        for got, wanted in zip(typed(*EXAMPLE), network(*EXAMPLE), strict=True):
+            assert got.dtype == torch.float32
+            assert torch.cosine_similarity(got.flatten(), wanted.flatten(), dim=0) > backends.LEAST_COSINE["bf16"]
+
+
 def test_missing_tensorrt_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
