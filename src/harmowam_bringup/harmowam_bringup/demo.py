@@ -23,7 +23,7 @@ from harmowam_bringup.palette import EXPERT_COLOURS
 from harmowam_bringup.recorder import Recorder
 from harmowam_bringup.recording import Recording
 from harmowam_bringup.report import write_report
-from harmowam_bringup.session import GraphSession, TaskResult, free_domain, isolated_environment
+from harmowam_bringup.session import GraphError, GraphSession, TaskResult, free_domain, isolated_environment
 from harmowam_bringup.summary import commit, new_results_dir, summarise_run, write_json
 from harmowam_bringup.supervisor import Line
 from harmowam_bringup.video import SCENE_SIZE, WRIST_SIZE, write_video
@@ -32,7 +32,7 @@ from harmowam_core.stages import Expert
 from harmowam_core.status import GateState, Status
 from harmowam_sim.environments import EVALUATION_SEED_START, EpisodeSpec, sample_episode
 from harmowam_sim.replay_render import replay_frames
-from harmowam_sim.state_log import StateLog
+from harmowam_sim.state_log import StateLog, StateLogError
 
 START_TIMEOUT_S = 300.0
 """A first start compiles the networks, which takes a while on two cores."""
@@ -123,9 +123,17 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         },
     )
     write_json(folder / "summary.json", summary)
+    write_report(folder / "report.html", recording, summary, cell)
+    try:
+        log = StateLog.load(folder / "states.npz")
+    except StateLogError as error:
+        raise GraphError(f"no video: {error}; {folder / 'nodes.log'} may say why") from error
+    if not log.stamps_ns or not recording.scores:
+        raise GraphError(
+            f"no video: the simulated cell showed nothing while the task ran; is the machine too busy? See {folder / 'nodes.log'}"
+        )
     with console.status("rendering the video") if console.is_terminal else nullcontext():
-        write_video(folder / "video.mp4", recording, instruction, _views(folder / "states.npz", spec))
-        write_report(folder / "report.html", recording, summary, cell)
+        write_video(folder / "video.mp4", recording, instruction, _views(log, spec))
     _conclude(console, summary, folder)
     return summary
 
@@ -226,8 +234,7 @@ class Watcher:
         self._console.print(line)
 
 
-def _views(state_log: Path, spec: EpisodeSpec) -> dict[str, Any]:
-    log = StateLog.load(state_log)
+def _views(log: StateLog, spec: EpisodeSpec) -> dict[str, Any]:
     return {
         "scene": replay_frames(log, "scene", SCENE_SIZE, spec=spec),
         "wrist": replay_frames(log, f"wrist_{spec.arm}", WRIST_SIZE, spec=spec),

@@ -44,17 +44,21 @@ def write_video(path: Path, recording: Recording, instruction: str, views: Mappi
 
     ValueError if a view shows nothing.
     """
-    timeline = _timeline(recording)
+    timeline, scratch = _timeline(recording), path.with_name(f".{path.name}")
     encoder = ["-crf", "23", "-preset", "veryfast"]
     writer = imageio_ffmpeg.write_frames(
-        str(path), SIZE, fps=FRAMES_PER_S, codec="libx264", quality=None, macro_block_size=1, output_params=encoder
+        str(scratch), SIZE, fps=FRAMES_PER_S, codec="libx264", quality=None, macro_block_size=1, output_params=encoder
     )
     writer.send(None)
     try:
         for frame in _held(_frames(recording, instruction, views, timeline)):
             writer.send(frame.tobytes())
-    finally:
+    except BaseException:
         writer.close()
+        scratch.unlink(missing_ok=True)
+        raise
+    writer.close()
+    scratch.replace(path)
 
 
 def _held(frames: Iterator[UInt8]) -> Iterator[UInt8]:

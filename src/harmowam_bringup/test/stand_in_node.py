@@ -173,9 +173,11 @@ class Arbiter(ManagedNode):
         return ExecuteTask.Result(outcome=Outcome.SUCCEEDED, why="stood still", duration_s=2.0)
 
     def tick(self) -> None:
-        now_ns, left_s = self.now_ns(), self.until_s - time.monotonic()
+        now_ns, busy = self.now_ns(), bool(self.instruction)
+        if busy and self.hold is not None and len(self.ids) < len(Expert):  # a busy machine takes long to bring the first chunks
+            self.until_s = time.monotonic() + 2.0
+        left_s = self.until_s - time.monotonic()
         early = left_s > 1.0
-        busy = bool(self.instruction)
         expert = Expert.REACTIVE if early else Expert.PREDICTIVE
         state = GateState(
             now_ns,

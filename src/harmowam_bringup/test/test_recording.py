@@ -151,6 +151,7 @@ def test_video_shows_the_run(recording: Recording, tmp_path: Path) -> None:
 def test_video_needs_pictures(recording: Recording, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="wrist view of the video shows nothing"):
         write_video(tmp_path / "v.mp4", recording, "x", {"scene": recorded_view(recording, "scene"), "wrist": []})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_results_have_a_folder_of_their_own_and_a_link_to_the_latest(tmp_path: Path) -> None:
