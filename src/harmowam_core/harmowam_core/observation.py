@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from harmowam_core.kinematics import Kinematics
 
 T = TypeVar("T")
-IMAGES_KEPT = 6
-JOINT_STATES_KEPT = 256
+KEPT_S = 2.0  # an expert may ask for the moment an imagination began, on a slow machine a second ago
 
 
 class NotReadyError(StageError):
@@ -43,8 +42,8 @@ class ObservationAssembler:
         self._kinematics = kinematics
         self._sizes = dict(sizes)
         self._max_skew_s = max_skew_s
-        self._images: dict[str, deque[tuple[int, UInt8]]] = {camera: deque(maxlen=IMAGES_KEPT) for camera in sizes}
-        self._joints: deque[JointState] = deque(maxlen=JOINT_STATES_KEPT)
+        self._images: dict[str, deque[tuple[int, UInt8]]] = {camera: deque() for camera in sizes}
+        self._joints: deque[tuple[int, JointState]] = deque()
         self._names = cell.arm_joint_names + cell.finger_joint_names
         self._instruction = ""
 
@@ -64,28 +63,26 @@ class ObservationAssembler:
         self._instruction = instruction
 
     def add_image(self, camera: str, image: UInt8, stamp_ns: int) -> None:
-        """A camera's image, (H, W, 3) uint8 RGB, at least of the models' size."""
+        """A camera's image, (H, W, 3) uint8 RGB; StageError if it is smaller than the models' size."""
         if camera not in self._images:
             raise KeyError(f"no camera '{camera}' in the observation; it has {sorted(self._images)}")
-        self._images[camera].append((stamp_ns, image))
+        try:
+            prepared = prepare_image(image, self._sizes[camera])
+        except ValueError as error:
+            raise StageError(f"camera '{camera}': {error}") from error
+        _keep(self._images[camera], stamp_ns, prepared)
 
     def add_joint_state(self, state: JointState) -> None:
         """Measured joints; StageError if an arm's or finger's joint is missing."""
         missing = [name for name in self._names if name not in state.names]
         if missing:
             raise StageError(f"joint state lacks {missing}; it has {list(state.names)}")
-        self._joints.append(state)
+        _keep(self._joints, state.stamp_ns, state)
 
     def assemble(self, stamp_ns: int) -> Observation:
         """The observation at ``stamp_ns`` (usually the scene image's); NotReadyError names what is missing or too far off in time."""
-        images = {}
-        for camera, kept in self._images.items():
-            image = self._nearest(f"image of camera '{camera}'", list(kept), stamp_ns)
-            try:
-                images[camera] = prepare_image(image, self._sizes[camera])
-            except ValueError as error:
-                raise StageError(f"camera '{camera}': {error}") from error
-        joints = self._nearest("joint state", [(state.stamp_ns, state) for state in self._joints], stamp_ns)
+        images = {camera: self._nearest(f"image of camera '{camera}'", kept, stamp_ns) for camera, kept in self._images.items()}
+        joints = self._nearest("joint state", self._joints, stamp_ns)
         ordered = joints.positions[[joints.names.index(name) for name in self._names]]
         arms = len(self._cell.arms)
         positions, orientations = self._kinematics.forward(ordered[:-arms])
@@ -95,7 +92,7 @@ class ObservationAssembler:
             stamp_ns, images, positions.astype(np.float32), orientations.astype(np.float32), gripper.astype(np.float32), self._instruction
         )
 
-    def _nearest(self, what: str, kept: list[tuple[int, T]], stamp_ns: int) -> T:
+    def _nearest(self, what: str, kept: deque[tuple[int, T]], stamp_ns: int) -> T:
         if not kept:
             raise NotReadyError(f"no {what} yet; is its publisher up?")
         best = min(kept, key=lambda entry: abs(entry[0] - stamp_ns))
@@ -105,3 +102,10 @@ class ObservationAssembler:
                 f"the nearest {what} is {skew_s:.3f} s off the observation's stamp, at most {self._max_skew_s} s is allowed"
             )
         return best[1]
+
+
+def _keep(kept: deque[tuple[int, T]], stamp_ns: int, value: T) -> None:
+    """Add the newest and drop what is too old to be asked for."""
+    kept.append((stamp_ns, value))
+    while kept[0][0] < stamp_ns - KEPT_S * 1e9:
+        kept.popleft()

@@ -64,6 +64,16 @@ def test_old_images_are_refused_by_name(assembler: ObservationAssembler) -> None
         assembler.assemble(800 * MS)
 
 
+def test_a_second_ago_is_still_there_at_30_hz(assembler: ObservationAssembler) -> None:
+    for k in range(60):
+        assembler.add_joint_state(joints(300 * MS + k * 33 * MS))
+        for camera in SIZES:
+            assembler.add_image(camera, grey(k), 300 * MS + k * 33 * MS)
+    assert int(assembler.assemble(300 * MS + 20 * 33 * MS).image("scene").flat[0]) == 20
+    with pytest.raises(NotReadyError):
+        assembler.assemble(0)  # more than two seconds ago
+
+
 def test_missing_inputs_are_named() -> None:
     assembler = ObservationAssembler(CELL, KINEMATICS, SIZES)
     with pytest.raises(NotReadyError, match="camera 'scene' yet"):
@@ -85,8 +95,7 @@ def test_wrong_inputs_are_refused(assembler: ObservationAssembler) -> None:
         assembler.add_image("front", grey(0), 0)
     with pytest.raises(StageError, match=r"lacks .*left_fr3_joint1"):
         assembler.add_joint_state(JointState(0, ("a",), np.zeros(1), np.zeros(1)))
-    assembler.add_image("scene", grey(0, 32, 32), 300 * MS)
     with pytest.raises(StageError, match="camera 'scene': camera image is 32x32"):
-        assembler.assemble(290 * MS)
+        assembler.add_image("scene", grey(0, 32, 32), 300 * MS)
     with pytest.raises(KeyError, match="no camera 'front'"):
         ObservationAssembler(CELL, KINEMATICS, {"front": (48, 48)})

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from harmowam_core.checkpoints import load_checkpoint
-from harmowam_core.presets import CompactPreset, load_preset
+from harmowam_core.presets import CompactPreset
 from harmowam_core.stages import Observation
+from harmowam_core.wan_preset import WanPreset, load_any_preset
 
 GATE_FILE = "gate.safetensors"
 
@@ -66,9 +68,21 @@ def _to_unit(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, -3))).float() / 255
 
 
-def load_gate(preset: str = "compact", *, weights: Path | None = None) -> GatePolicy:
+class Gate(Protocol):
+    """What every gate offers."""
+
+    def score(self, observations: Sequence[Observation]) -> list[float]:
+        """Probability of interaction, one an observation."""
+        ...
+
+
+def load_gate(preset: str = "compact", *, device: str = "cpu", weights: Path | None = None) -> Gate:
     """A ready gate; raises PresetError or CheckpointError that say what is wrong and what to do."""
-    config = load_preset(preset)
+    config = load_any_preset(preset)
+    if isinstance(config, WanPreset):
+        from harmowam_gate.siglip_gate import load_siglip_gate
+
+        return load_siglip_gate(config, device=device, weights=weights)
     network = GateNetwork(config)
     load_checkpoint((weights or config.weights_dir()) / GATE_FILE, network, config)
     return GatePolicy(config, network)

@@ -16,7 +16,7 @@ from harmowam_core.presets import CompactPreset
 from harmowam_core.stages import ActionChunk, Observation
 from harmowam_experts.protocol import ActionExpert
 from harmowam_gate.arbiter import Arbiter, ArbiterSettings
-from harmowam_gate.gate_network import GatePolicy
+from harmowam_gate.gate_network import Gate
 from harmowam_sim.environments import EpisodeSpec
 from harmowam_sim.live import LiveCell
 from harmowam_sim.tasks import Score, Scorer
@@ -37,7 +37,7 @@ class Policy:
     world_model: WorldModel
     predictive: ActionExpert
     reactive: ActionExpert
-    gate: GatePolicy
+    gate: Gate
     selector: str
 
 
