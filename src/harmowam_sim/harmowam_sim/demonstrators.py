@@ -133,16 +133,19 @@ class Rollout:
         return self.instructions[0]
 
 
-def open_cell(spec: EpisodeSpec, *, spread_m: float = 0.03) -> SimCell:
-    """The simulated cell at the start of an episode. For "near_goal" the target has been grasped, and is held 8-12 cm above
-    where it would be released and up to ``spread_m`` beside."""
+def open_cell(spec: EpisodeSpec) -> SimCell:
+    """The simulated cell at the start of an episode.
+
+    For "near_goal" the target has been grasped, and is held 8-12 cm above where it would be released and up to
+    ``spec.near_goal_m`` beside; whoever goes on must command that gripper closed.
+    """
     cell = SimCell(spec.scene, start_arm_positions=spec.start_arm_positions)
     if spec.start == "near_goal":
-        _grasp_and_bring(cell, spec, np.random.default_rng([spec.seed, 7]), spread_m)
+        _grasp_and_bring(cell, spec, np.random.default_rng([spec.seed, 7]))
     return cell
 
 
-def _grasp_and_bring(cell: SimCell, spec: EpisodeSpec, rng: np.random.Generator, spread_m: float) -> None:
+def _grasp_and_bring(cell: SimCell, spec: EpisodeSpec, rng: np.random.Generator) -> None:
     """Unrecorded: grasp the target and hold it somewhere near the goal. RuntimeError if that fails."""
     servo = EndEffectorServo(cell, kinematics())
     hands = PickAndPlace(spec.scene, spec.target_name, spec.goal_name, spec.arm, Style.sample(rng))
@@ -158,7 +161,7 @@ def _grasp_and_bring(cell: SimCell, spec: EpisodeSpec, rng: np.random.Generator,
     held = carrying(HAND, KINDS[spec.target_name])
     posts = [standing_post(cell, thing.name) for thing in spec.scene.objects if thing.name != spec.target_name]
     for _ in range(100):
-        offset = np.array([*in_disc(rng, spread_m), rng.uniform(0.0, 0.04)])
+        offset = np.array([*in_disc(rng, spec.near_goal_m), rng.uniform(0.0, 0.04)])
         if all(hand_gap(held, (hover + offset)[None], 0.0, obstacle)[0] > MIN_CLEARANCE_M for obstacle in posts):
             break
     else:
@@ -188,13 +191,12 @@ def rollout(
     cameras: whose frames to keep; sizes: camera -> (height, width) to prepare them for a model, None for native size.
     """
     with open_cell(spec) if isinstance(spec, EpisodeSpec) else SimCell(spec.scene, start_arm_positions=spec.start_arm_positions) as cell:
-        return record(agent, spec, cell, cameras=cameras, sizes=sizes, max_steps=max_steps)
+        return _record(agent, spec, cell, cameras, sizes, max_steps)
 
 
-def record(
-    agent: Agent, spec: Spec, cell: SimCell, *, cameras: tuple[str, ...], sizes: Mapping[str, tuple[int, int]] | None, max_steps: int
+def _record(
+    agent: Agent, spec: Spec, cell: SimCell, cameras: tuple[str, ...], sizes: Mapping[str, tuple[int, int]] | None, max_steps: int
 ) -> Rollout:
-    """As ``rollout``, in a cell that is already open."""
     scorer = Scorer(spec, cell) if isinstance(spec, EpisodeSpec) else None
     servo = EndEffectorServo(cell, kinematics())
     frames: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in cameras}

@@ -95,7 +95,10 @@ PALETTE_CONTRAST = 0.2
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """One episode, ready to simulate: ``target_name`` and ``goal_name`` are objects of the scene and kinds of KINDS."""
+    """One episode, ready to simulate: ``target_name`` and ``goal_name`` are objects of the scene and kinds of KINDS.
+
+    near_goal_m: how far beside the goal a "near_goal" start may hold the target.
+    """
 
     task: str
     environment: str
@@ -110,6 +113,7 @@ class EpisodeSpec:
     start_arm_positions: tuple[float, ...]
     obstacle_name: str | None
     arm: str = "left"
+    near_goal_m: float = 0.03
 
     @property
     def has_obstacle(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmowam_sim.cell import SimCell
-from harmowam_sim.demonstrators import MODEL_IMAGE_SIZES, Kind, Rollout, in_disc, open_cell, record
+from harmowam_sim.demonstrators import MODEL_IMAGE_SIZES, Kind, Rollout, in_disc, rollout
 from harmowam_sim.environments import EpisodeSpec, arm_positions_at, check_training_seed, grasp_point, sample_episode
 from harmowam_sim.manipulation import PickAndPlace, Style, standing_post
 from harmowam_sim.objects import KINDS
@@ -37,7 +37,7 @@ def sample_recovery(task: str, seed: int) -> EpisodeSpec:
     check_training_seed(seed)
     spec = sample_episode(task, "in_domain", seed, obstacle=False)
     if seed % 2:
-        return replace(spec, start="near_goal")
+        return replace(spec, start="near_goal", near_goal_m=RECOVERY_SPREAD_M)
     rng = np.random.default_rng([seed, 11])
     kind = KINDS[spec.target_name]
     x, y, _ = next(thing.position for thing in spec.scene.objects if thing.name == spec.target_name)
@@ -129,6 +129,5 @@ def rollout_recovery(
     sizes: Mapping[str, tuple[int, int]] | None = MODEL_IMAGE_SIZES,
 ) -> Rollout:
     """Record one recovery. ``success`` means that it did what it is about: the grasp near the target, the place near the goal."""
-    with open_cell(spec, spread_m=RECOVERY_SPREAD_M) as cell:
-        result = record(RecoveryDemonstrator(spec, rng), spec, cell, cameras=cameras, sizes=sizes, max_steps=MAX_RECOVERY_STEPS)
+    result = rollout(RecoveryDemonstrator(spec, rng), spec, cameras=cameras, sizes=sizes, max_steps=MAX_RECOVERY_STEPS)
     return result if spec.start == "near_goal" else replace(result, success=result.score is not None and result.score >= 0.5)
