@@ -23,6 +23,7 @@ FAILED, BAD_INPUT, NO_GRAPH, INTERRUPTED = 1, 2, 3, 130
 ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
+    "models": ("harmowam_training.open_loop", "bench_models"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -45,7 +46,7 @@ def _load(name: str) -> Any:
 
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, help="HarmoWAM: world action models on ROS 2.")
-bench = typer.Typer(no_args_is_help=True, help="Measure performance.")
+bench = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure performance.")
 app.add_typer(bench, name="bench")
 
 Json = Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE; without FILE to standard output.")]
@@ -116,6 +117,10 @@ def _train() -> None: ...
 
 @app.command("evaluate", help="Closed-loop benchmark in one process: many episodes by policy, task and environment.")
 def _evaluate() -> None: ...
+
+
+@bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
+def _models() -> None: ...
 
 
 @bench.command()
