@@ -297,10 +297,10 @@ class PickAndPlace:
         return True
 
     def _poses(self, cell: SimCell) -> tuple[Float64, Float64]:
-        return cell.tcp_pose()[0][self.hand.arm], cell.object_pose(self._target.name)[0]
+        return cell.tcp_pose()[0][self.hand.arm], base_point(cell, self._target.name)
 
     def _grasp_point(self, cell: SimCell) -> Float64:
-        return cell.object_pose(self._target.name)[0] + np.array([0.0, 0.0, self._target.grasp_height])
+        return base_point(cell, self._target.name) + np.array([0.0, 0.0, self._target.grasp_height])
 
     def _release_hover(self, cell: SimCell) -> Float64:
         goal, _ = cell.object_pose(self._goal.name)
@@ -330,6 +330,13 @@ class Reach(PickAndPlace):
         self.hand.turn(grasp_yaw(cell, self._target.name))
         if self.hand.rise(grasp[2] + REACH_HEIGHT_M, self.style.descend_m_s):
             self._enter("stay")
+
+
+def base_point(cell: SimCell, name: str) -> Float64:
+    """(3,) where the object's origin would be if it stood upright around the middle it has now; round things roll over."""
+    position, (x, y, z, w) = cell.object_pose(name)
+    up = np.array([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)])
+    return np.asarray(position + 0.5 * KINDS[name].height * (up - np.array([0.0, 0.0, 1.0])))
 
 
 def standing_post(cell: SimCell, name: str) -> Post:

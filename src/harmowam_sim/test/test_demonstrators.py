@@ -112,6 +112,22 @@ def test_a_premature_close_is_masked_and_its_repair_is_not() -> None:
     assert result.success
 
 
+def test_a_fruit_that_rolled_over_is_still_picked() -> None:
+    episodes = (sample_episode("pick_fruit", "in_domain", seed, obstacle=False) for seed in range(60))
+    spec = next(episode for episode in episodes if episode.target_name == "purple plum")
+    with open_cell(spec) as cell:
+        joint = cell.model.joint(spec.target_name)
+        x, y, _ = cell.data.qpos[joint.qposadr[0] : joint.qposadr[0] + 3]
+        tilt = 1.4
+        cell.data.qpos[joint.qposadr[0] : joint.qposadr[0] + 7] = [x, y, 0.025, np.cos(tilt / 2), np.sin(tilt / 2), 0.0, 0.0]
+        cell.step(0.5)
+        agent, servo = Demonstrator(spec, np.random.default_rng(0)), EndEffectorServo(cell, kinematics())
+        while agent.phase != "carry":
+            servo.move(agent.act(cell))
+            assert cell.time_s < 12.0
+        assert cell.grasped(spec.target_name, spec.arm)
+
+
 def test_unreachable_targets_are_named() -> None:
     spec = sample_episode("pick_fruit", "in_domain", 0)
     with open_cell(spec) as cell:
