@@ -33,7 +33,7 @@ from harmowam_sim.manipulation import PickAndPlace, Style, standing_post
 from harmowam_sim.objects import KINDS
 from harmowam_sim.paths import HAND, MIN_CLEARANCE_M, carrying, hand_gap
 from harmowam_sim.scene import Scene
-from harmowam_sim.servo import EndEffectorCommand, EndEffectorServo
+from harmowam_sim.servo import EndEffectorCommand, EndEffectorServo, UnreachableError
 from harmowam_sim.tasks import Scorer
 
 Float64 = NDArray[np.float64]
@@ -105,7 +105,8 @@ class Rollout:
 
     frames: camera -> (T, H, W, 3) uint8; arm_positions: (T, A*7) rad; openings, commanded_openings: (T, A) in [0, 1];
     positions, commanded_positions: (T, A, 3) m and orientations: (T, A, 4) xyzw of the tools; masked: (T,) bool, frames whose
-    motion is not to be learnt; phases, instructions: T strings. success, score and failure are None for play.
+    motion is not to be learnt; phases, instructions: T strings. success and score are None for play.
+    failure: what went wrong for good, such as a target out of reach, which ends a rollout.
     """
 
     kind: Kind
@@ -201,6 +202,7 @@ def _record(
     servo = EndEffectorServo(cell, kinematics())
     frames: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in cameras}
     rows: list[dict[str, Any]] = []
+    stopped: str | None = None
     for _ in range(max_steps):
         for camera, images in frames.items():
             image = cell.render(camera)
@@ -210,7 +212,11 @@ def _record(
         command = agent.act(cell)
         row |= {"commanded_openings": command.openings, "commanded_positions": command.positions}
         rows.append(row | {"masked": agent.masked, "phase": agent.phase, "instruction": agent.instruction})
-        servo.move(command)
+        try:
+            servo.move(command)
+        except UnreachableError as error:  # something was pushed out of reach: the end of this rollout, not of the collection
+            stopped = str(error)
+            break
         if scorer is not None:
             scorer.update()
         if agent.done:
@@ -226,7 +232,7 @@ def _record(
         instructions=tuple(row["instruction"] for row in rows),
         success=score.success if score else None,
         score=score.score if score else None,
-        failure=score.failure if score else None,
+        failure=(score.failure if score else None) or stopped,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harmowam_sim import demonstrators
+from harmowam_sim.cell import SimCell
 from harmowam_sim.demonstrators import Demonstrator, Rollout, open_cell, rollout, wilson_interval
 from harmowam_sim.environments import ENVIRONMENTS, EVALUATION_SEED_START, TASKS, kinematics, sample_episode
 from harmowam_sim.recovery import MAX_RECOVERY_STEPS, RecoveryDemonstrator, rollout_recovery, sample_recovery
@@ -135,6 +136,20 @@ def test_unreachable_targets_are_named() -> None:
         far = EndEffectorCommand(positions + np.array([[0.6, 0.0, 0.0], [0.0, 0.0, 0.0]]), orientations, np.ones(2))
         with pytest.raises(UnreachableError, match="'left' cannot reach"):
             EndEffectorServo(cell, kinematics()).move(far)
+
+
+def test_a_target_out_of_reach_ends_the_rollout_and_is_named() -> None:
+    class Stretcher(Demonstrator):
+        def act(self, cell: SimCell) -> EndEffectorCommand:
+            command = super().act(cell)
+            command.positions[0, 0] += 0.7
+            return command
+
+    spec = sample_episode("pick_fruit", "in_domain", 0)
+    result = rollout(Stretcher(spec, np.random.default_rng(0)), spec, cameras=())
+    assert len(result) == 1
+    assert not result.success
+    assert "'left' cannot reach" in str(result.failure)
 
 
 def test_wilson_interval_brackets_the_rate() -> None:
