@@ -70,6 +70,7 @@ HOVER_M = 0.10  # above the grasp or release, where transit ends and interaction
 MIN_TARGET_TO_GOAL_M = 0.14
 START_JITTER_M = 0.02
 SPAWN_GAP_M = 0.012
+BLOCKING_M = 0.015  # how deep the straight way cuts into an obstacle: enough to knock it over
 DISTINCT_COLOURS = 0.36  # nothing comes nearer in colour to the target or the goal
 TABLE_CONTRAST = 0.35  # between target or goal and a held-out table
 
@@ -242,8 +243,9 @@ def sample_episode(task: str, environment: str, seed: int, *, start: Start = "ho
         raise ValueError(f"environment '{environment}' is for evaluation: seeds from {EVALUATION_SEED_START}, not {seed}")
     rng = np.random.default_rng([seed, TASKS.index(task), ENVIRONMENTS.index(environment)])
     blocked = bool(rng.random() < OBSTACLE_SHARE) if obstacle is None else obstacle
-    target, goal = _choose_pair(task, environment, rng)
-    for _ in range(2000):
+    for attempt in range(4000):
+        if attempt % 200 == 0:  # some pairs leave hardly any room for an obstacle between them
+            target, goal = _choose_pair(task, environment, rng)
         spec = _try_episode(task, environment, seed, start, blocked, target, goal, rng)
         if spec is not None:
             return spec
@@ -356,7 +358,8 @@ def _block(
     for _ in range(40):
         line, hand = (to_target, to_goal)[int(rng.random() < 0.7)]
         xy = line[int(rng.uniform(0.3, 0.7) * len(line)), :2] + rng.uniform(-0.06, 0.06, 2)
-        if layout.fits(kind, xy) and hand_gap(hand, line, 0.0, post(kind, *xy)).min() < -0.01:
+        core = replace(post(kind, *xy), radius=min(kind.half_extents))  # a box seen from its narrow side
+        if layout.fits(kind, xy) and hand_gap(hand, line, 0.0, core).min() < -BLOCKING_M:
             return np.asarray(xy)
     return None
 
