@@ -18,7 +18,7 @@ class GateLabelSettings:
     """window: frames before and after an event; height_m: of the tool above where the event happened."""
 
     window: int = 20
-    height_m: float = 0.085
+    height_m: float = 0.125
 
 
 def gripper_events(commanded: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -62,6 +62,7 @@ class TrainingConfig(_Strict):
     grounding: StageConfig
     world_model: WorldModelConfig
     experts: ExpertsConfig
+    gate: StageConfig
 
 
 def load_training_config(path: Path | None = None) -> TrainingConfig:

@@ -24,7 +24,7 @@ from harmowam_experts.predictive import PredictiveInputs, PredictiveNetwork, han
 from harmowam_experts.reactive import POSITION_CENTRE, POSITION_SCALE, ReactiveNetwork, reactive_loss
 from harmowam_gate.gate_network import GATE_FILE, GateNetwork
 from harmowam_gate.labels import gripper_events, interaction_labels
-from harmowam_training.config import ExpertsConfig
+from harmowam_training.config import ExpertsConfig, StageConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.loop import Loop
 from harmowam_training.parallel import barrier, rank, world_size
@@ -126,6 +126,27 @@ def near_events(corpus: Corpus) -> NDArray[np.bool_]:
     return near
 
 
+class GateBatches:
+    """Batches for the gate from one corpus."""
+
+    def __init__(self, corpus: Corpus, seed: int) -> None:
+        self.corpus = corpus
+        self.rng = np.random.default_rng(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.labels = gate_labels(corpus)
+        self.frames = np.flatnonzero(~corpus.masked)
+
+    def sample(self, size: int, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Scene, wrists and labels of random frames."""
+        frames = self.rng.choice(self.frames, size)
+        scene = torch.from_numpy(np.moveaxis(self.corpus.scene[frames], -1, 1).copy()).float() / 255
+        wrists = wrist_tensor(self.corpus, frames)
+        if augment:
+            scene = photometric(scene, self.generator)
+            wrists = photometric(wrists.flatten(0, 1), self.generator).reshape(wrists.shape)
+        return scene, wrists, torch.from_numpy(self.labels[frames].astype(np.float32))
+
+
 class ExpertBatches:
     """Batches for the three networks from one corpus and its features."""
 
@@ -136,9 +157,8 @@ class ExpertBatches:
         self.view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
         kinds = np.array(corpus.kinds)[corpus.rollout]
         self.task_rows = np.flatnonzero((kinds[features.frames] != "play") & ~corpus.masked[features.frames])
-        self.labels = gate_labels(corpus)
+        self.gate = GateBatches(corpus, seed)
         self.weight = np.where(near_events(corpus), EVENT_WEIGHT, 1.0).astype(np.float32)
-        self.gate_frames = np.flatnonzero(~corpus.masked)
 
     def predictive(self, rows: NDArray[np.int64], augment: bool) -> tuple[PredictiveInputs, Tensor, Tensor]:
         """Inputs, chunk (B, K, 14) and weight (B, K)."""
@@ -178,16 +198,6 @@ class ExpertBatches:
             latents = self.encoded.latents[there].float().flatten(2).transpose(1, 2)
             latents = latents + 0.05 * torch.randn(latents.shape, generator=self.generator)
         return (latents, self.features.hidden[rows].float(), torch.from_numpy(index)), torch.from_numpy(poses(corpus, there))
-
-    def gate(self, size: int, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Scene, wrists and labels of random frames."""
-        frames = self.rng.choice(self.gate_frames, size)
-        scene = torch.from_numpy(np.moveaxis(self.corpus.scene[frames], -1, 1).copy()).float() / 255
-        wrists = wrist_tensor(self.corpus, frames)
-        if augment:
-            scene = photometric(scene, self.generator)
-            wrists = photometric(wrists.flatten(0, 1), self.generator).reshape(wrists.shape)
-        return scene, wrists, torch.from_numpy(self.labels[frames].astype(np.float32))
 
 
 def poses(corpus: Corpus, frames: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -238,7 +248,7 @@ def train_experts(
             read, wanted = training.reactive(rng.integers(0, len(training.features.frames), size), imagined)
             with bf16():
                 of_reactive = of_reactive + 0.5 * reactive_loss(reactive(*read), wanted, torch.ones(len(wanted)))
-        scene, wrists, label = training.gate(size, augment=True)
+        scene, wrists, label = training.gate.sample(size, augment=True)
         with bf16():
             of_gate = F.binary_cross_entropy_with_logits(gate(scene, wrists).float(), label)
         total = weights.predictive * of_predictive + weights.reactive * of_reactive + weights.gate * of_gate
@@ -254,11 +264,34 @@ def train_experts(
         save_checkpoint(folder / name, module, preset)
 
 
+def train_gate(preset: CompactPreset, config: StageConfig, corpus: Corpus, validation: Corpus, folder: Path, seed: int) -> None:
+    """The gate alone, from the automatic labels: it shares no weights with the experts, so new labels need no new experts."""
+    torch.manual_seed(seed)
+    gate, size = GateNetwork(preset), config.batch // world_size()
+    training, held_out = (GateBatches(part, seed + 1000 * rank()) for part in (corpus, validation))
+    loop = Loop("gate", folder, gate, steps=config.steps, learning_rate=config.learning_rate)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        scene, wrists, label = training.sample(size, augment=True)
+        with bf16():
+            return F.binary_cross_entropy_with_logits(gate(scene, wrists).float(), label), {}
+
+    def validate() -> dict[str, float]:
+        held_out.rng = np.random.default_rng(0)
+        scene, wrists, label = held_out.sample(1024, augment=False)
+        with bf16():
+            return {"gate_accuracy": float(((gate(scene, wrists) > 0) == (label > 0.5)).float().mean())}
+
+    loop.run(loss, validate)
+    if rank() == 0:
+        save_checkpoint(folder / GATE_FILE, gate, preset)
+
+
 def validation_figures(
     preset: CompactPreset, batches: ExpertBatches, predictive: PredictiveNetwork, reactive: ReactiveNetwork, gate: GateNetwork
 ) -> dict[str, float]:
     """Open-loop figures on held-out rollouts: chunk and pose errors of the working arm (median, cm) and gate accuracy."""
-    batches.rng = np.random.default_rng(0)
+    batches.rng = batches.gate.rng = np.random.default_rng(0)
     rows = batches.rng.choice(batches.task_rows, 256)
     inputs, chunk, weight = batches.predictive(rows, augment=False)
     generator = torch.Generator().manual_seed(0)
@@ -278,7 +311,7 @@ def validation_figures(
         with bf16():
             difference = (reactive(*read).float() - wanted)[:, 0, :3].norm(dim=-1) * POSITION_SCALE
         figures["reactive_imagined_cm" if imagined else "reactive_real_cm"] = float(difference.median() * 100)
-    scene, wrists, label = batches.gate(768, augment=False)
+    scene, wrists, label = batches.gate.sample(768, augment=False)
     with bf16():
         figures["gate_accuracy"] = float(((gate(scene, wrists) > 0) == (label > 0.5)).float().mean())
     return figures

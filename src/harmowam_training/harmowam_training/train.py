@@ -30,6 +30,7 @@ class Stage(str, Enum):
     GROUNDING = "grounding"
     WORLD_MODEL = "world_model"
     EXPERTS = "experts"
+    GATE = "gate"
 
 
 PLAY = ("play",)
@@ -92,6 +93,13 @@ class Run:
         training, validation = self._corpora(PLAY + TASK_KINDS)
         train_experts(self.preset, self.config.experts, networks, training, validation, self.models, self.seed)
 
+    def gate(self) -> None:
+        """The gate once more, alone and longer."""
+        from harmowam_training.stage2 import train_gate
+
+        training, validation = self._corpora(PLAY + TASK_KINDS)
+        train_gate(self.preset, self.config.gate, training, validation, self.models, self.seed)
+
     def record(self, stage: Stage, seconds: float) -> None:
         """Note how long a stage took, and with what."""
         path = self.folder / "training.json"
@@ -121,6 +129,7 @@ def _optimise(run: Run, stage: Stage) -> None:
         Stage.GROUNDING: run.grounding,
         Stage.WORLD_MODEL: run.world_model,
         Stage.EXPERTS: run.experts,
+        Stage.GATE: run.gate,
     }
     steps[stage]()
 
