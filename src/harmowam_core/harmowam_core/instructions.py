@@ -18,7 +18,9 @@ class InstructionEncoder:
     def __init__(self, config: InstructionEncoderConfig) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from transformers import AutoModel, AutoTokenizer  # slow to import, and only needed here
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # 0.1 s of loading is no news
         folder = _model_folder(config.package)
         self._config = config
         self._tokenizer = AutoTokenizer.from_pretrained(folder)

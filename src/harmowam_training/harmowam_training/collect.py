@@ -8,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,11 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from harmowam_training.config import CollectConfig
 from harmowam_training.dataset import save_rollout
 
-if TYPE_CHECKING:
-    from harmowam_sim.demonstrators import Rollout
-
 TASKS = ("pick_fruit", "stack_cans")
-HELD_SCORE = 0.5  # reached and grasped
 CAMERAS = ("scene", "wrist_left", "wrist_right")
 
 
@@ -44,13 +39,6 @@ def jobs(config: CollectConfig, folder: Path) -> Iterator[Job]:
         yield Job("play", "play", seed, folder / "play" / f"{seed:06d}.safetensors")
 
 
-def _unusable(rollout: Rollout) -> str | None:
-    """Why a rollout shows nothing worth learning: a demonstration must succeed, a recovery at least hold the object."""
-    if rollout.score is None or rollout.success or (rollout.kind == "recovery" and rollout.score >= HELD_SCORE):
-        return None
-    return f"score {rollout.score}"
-
-
 def perform(job: Job) -> bool:
     """Roll one out and store it if it succeeded (a failed demonstration is not one); returns whether it was stored.
 
@@ -66,11 +54,11 @@ def perform(job: Job) -> bool:
             rollout = demonstrators.rollout(play.PlayAgent(playing, rng), playing, cameras=CAMERAS, max_steps=play.PLAY_STEPS)
         elif job.kind == "recovery":
             spec = recovery.sample_recovery(job.task, job.seed)
-            rollout = demonstrators.rollout(recovery.RecoveryDemonstrator(spec, rng), spec, cameras=CAMERAS)
+            rollout = recovery.rollout_recovery(spec, rng, cameras=CAMERAS)
         else:
             spec = environments.sample_episode(job.task, "in_domain", job.seed)
             rollout = demonstrators.rollout(demonstrators.Demonstrator(spec, rng), spec, cameras=CAMERAS)
-        failure = rollout.failure or _unusable(rollout)
+        failure = (rollout.failure or f"score {rollout.score}") if rollout.success is False else None  # play is neither
     except RuntimeError as error:  # no room for this seed's objects, or a start that cannot be reached
         failure = str(error)
     if failure is not None:

@@ -36,6 +36,7 @@ STARTS: tuple[Start, ...] = ("home", "near_target", "near_goal")
 FIRST_SEED = 1_000_000
 BATCH = 8
 TIME_LIMIT_S = 30.0
+TABLE_WIDTH = 130
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
     time_limit: Annotated[float, typer.Option(min=1, help="simulated seconds an episode")] = TIME_LIMIT_S,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="write the cells here; episodes go beside it and are not run twice")
+        Path | None, typer.Option("--json", help="write the cells here, - for standard output; episodes go beside the file and are not run twice")
     ] = None,
 ) -> None:
     """Run closed-loop episodes in simulation and report scores with Wilson 95 % intervals."""
@@ -161,7 +162,8 @@ def evaluate(
     beginning = next((s for s in STARTS if s == start), None)
     if beginning is None:
         raise typer.BadParameter(f"unknown start '{start}'; known: {', '.join(STARTS)}")
-    journal = json_file.with_suffix(".episodes.jsonl") if json_file else None
+    to_standard_output = json_file == Path("-")
+    journal = json_file.with_suffix(".episodes.jsonl") if json_file and not to_standard_output else None
     results = _read_journal(journal) if journal and journal.is_file() else []
     wanted = {(*c, start, FIRST_SEED + seed + i) for c in cells for i in range(episodes)}
     results = [r for r in results if (r.policy, r.task, r.environment, r.start, r.seed) in wanted]
@@ -169,7 +171,7 @@ def evaluate(
     seeds = [FIRST_SEED + seed + i for i in range(episodes)]
     batches = list(_batches(cells, beginning, seeds, done, preset=preset, weights=weights, time_limit_s=time_limit))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console = Console(stderr=True, width=TABLE_WIDTH)
     with Progress(*columns, console=console) as progress, ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         bar = progress.add_task("episodes", total=len(wanted), completed=len(done))
         futures = {pool.submit(run_batch, batch): batch for batch in batches}
@@ -184,10 +186,13 @@ def evaluate(
     order = {c: i for i, c in enumerate(cells)}
     results.sort(key=lambda r: (order[r.policy, r.task, r.environment], r.seed))
     summary = summarise(results)
-    Console().print(_table(summary))
-    if json_file:
-        facts = {"command": "evaluate", "seed": seed, "episodes": episodes, "start": start, "preset": preset, "commit": describe_commit()}
-        json_file.write_text(json.dumps({"cells": summary} | facts, indent=1) + "\n")
+    (console if to_standard_output else Console(width=TABLE_WIDTH)).print(_table(summary))
+    facts = {"command": "evaluate", "seed": seed, "episodes": episodes, "start": start, "preset": preset, "commit": describe_commit()}
+    document = json.dumps({"cells": summary} | facts, indent=1)
+    if to_standard_output:
+        typer.echo(document)
+    elif json_file:
+        json_file.write_text(document + "\n")
 
 
 def _table(cells: Sequence[dict[str, Any]]) -> Table:

@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from harmowam_training.commit import describe_commit
-from harmowam_training.evaluate import ENVIRONMENTS, FIRST_SEED, TASKS, _expand
+from harmowam_training.evaluate import ENVIRONMENTS, FIRST_SEED, TABLE_WIDTH, TASKS, _expand
 
 if TYPE_CHECKING:
     from harmowam_core.stages import Observation
@@ -166,7 +166,7 @@ def bench_models(
     for cell in results:
         names = (str(cell["task"]), str(cell["environment"]), str(cell["episodes"]))
         table.add_row(*names, *(f"{cell[c]:.3g}" for c in columns))
-    Console().print(table)
+    Console(width=TABLE_WIDTH).print(table)
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps({"cells": results, "seed": seed, "commit": describe_commit()}, indent=1) + "\n")
