@@ -153,7 +153,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
     time_limit: Annotated[float, typer.Option(min=1, help="simulated seconds an episode")] = TIME_LIMIT_S,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="write the cells here, - for standard output; episodes go beside the file and are not run twice")
+        Path | None, typer.Option("--json", help="write the cells here, - for standard output; episodes go beside it and are not run twice")
     ] = None,
 ) -> None:
     """Run closed-loop episodes in simulation and report scores with Wilson 95 % intervals."""
