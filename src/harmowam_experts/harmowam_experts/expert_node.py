@@ -36,5 +36,7 @@ class ExpertNode(PolicyNode):
             self.infer("chunk", imagination.stamp_ns, lambda observation: self._act(observation, imagination))
 
     def _act(self, observation: Observation, imagination: Imagination) -> None:
+        if not observation.instruction:  # the task ended meanwhile
+            return
         [chunk] = self.model.act([observation], [imagination])
         self._publisher.publish(chunk_to_message(chunk))

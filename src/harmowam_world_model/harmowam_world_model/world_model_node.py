@@ -69,6 +69,8 @@ class WorldModelNode(PolicyNode):
         self.infer("imagination", stamp_ns, self._imagine)
 
     def _imagine(self, observation: Observation) -> None:
+        if not observation.instruction:  # the task ended meanwhile
+            return
         [imagination] = self.model.imagine([observation], [self._memory], self.value("seed"))
         self._publisher.publish(imagination_to_message(imagination))
         for stage, seconds in imagination.timings_s.items():
