@@ -128,8 +128,8 @@ def test_a_task_from_goal_to_hold(running):
     namespaces = {marker.ns for marker in wait_for(lambda: cell.heard[topics.MARKERS], "markers")[-1].markers}
     assert {"workspace", "gate", "reactive left"} <= namespaces
 
-    state = running.reaches(lambda s: s.status is Status.HOLDING, "hold without chunks")
-    assert state.reason is Reason.CHUNK_STALE and "reactive chunk" in state.text
+    state = running.reaches(lambda s: s.reason is Reason.CHUNK_STALE, "hold without chunks")
+    assert state.status is Status.HOLDING and "reactive chunk" in state.text
     running.gate.value = 0.9
     running.reaches(lambda s: s.expert is Expert.PREDICTIVE, "the predictive expert", Expert.PREDICTIVE)
 
