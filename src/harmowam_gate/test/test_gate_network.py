@@ -14,27 +14,28 @@ def test_events_are_both_ways() -> None:
     assert gripper_events(commanded).tolist() == [2, 5]
 
 
-def test_labels_need_nearness_in_time_and_height() -> None:
+def test_labels_need_nearness_in_time_height_and_beside() -> None:
     steps = 120
     commanded = np.ones((steps, 2), np.float32)
     commanded[60:, 0] = 0
-    height = np.full((steps, 2), 0.3, np.float32)
-    height[50:80, 0] = 0.05
-    labels = interaction_labels(commanded, height)
-    assert labels[50:80].all()
-    assert not labels[:50].any() and not labels[81:].any()
-    narrow = interaction_labels(commanded, height, GateLabelSettings(window=3))
+    positions = np.full((steps, 2, 3), 0.3, np.float32)
+    positions[50:80, 0, 2] = 0.05
+    positions[76:80, 0, 0] = 0.37
+    labels = interaction_labels(commanded, positions)
+    assert labels[50:76].all()
+    assert not labels[:50].any() and not labels[76:].any()
+    narrow = interaction_labels(commanded, positions, GateLabelSettings(window=3))
     assert narrow.nonzero()[0].tolist() == list(range(57, 64))
 
 
 def test_either_arm_triggers() -> None:
-    commanded, height = np.ones((50, 2), np.float32), np.full((50, 2), 0.05, np.float32)
+    commanded, positions = np.ones((50, 2), np.float32), np.full((50, 2, 3), 0.05, np.float32)
     commanded[25:, 1] = 0
-    assert interaction_labels(commanded, height)[25]
+    assert interaction_labels(commanded, positions)[25]
 
 
 def test_no_event_is_all_transit() -> None:
-    assert not interaction_labels(np.ones((30, 2), np.float32), np.zeros((30, 2), np.float32)).any()
+    assert not interaction_labels(np.ones((30, 2), np.float32), np.zeros((30, 2, 3), np.float32)).any()
 
 
 def test_score_is_a_probability_and_deterministic() -> None:

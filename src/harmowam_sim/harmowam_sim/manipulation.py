@@ -24,8 +24,8 @@ ACCELERATION_M_S2 = 0.45
 TURN_RATE_RAD_S = 1.1
 SIDE_RATE_M_S = 0.10
 CONE_SLOPE = 0.35  # how far beside the target the hand may be, per metre above it
-LIFT_M = 0.09
-RETREAT_M = 0.10
+LIFT_M = 0.13  # above where it will be released: the way there is then visibly no part of releasing
+RETREAT_M = 0.13
 REACH_HEIGHT_M = 0.06
 STAY_STEPS = 8
 MAX_ATTEMPTS = 4
@@ -49,9 +49,9 @@ class Style:
         """Somebody."""
         return cls(
             transit_m_s=rng.uniform(0.14, 0.22),
-            descend_m_s=rng.uniform(0.06, 0.09),
+            descend_m_s=rng.uniform(0.065, 0.095),
             lift_m_s=rng.uniform(0.09, 0.13),
-            lower_m_s=rng.uniform(0.05, 0.075),
+            lower_m_s=rng.uniform(0.06, 0.085),
             sway_m=float(np.clip(rng.normal(0.0, 0.012), -0.03, 0.03)),
             arc_m=rng.uniform(0.0, 0.03),
             hover_offset=np.array([*rng.normal(0.0, 0.008, 2), rng.uniform(-0.01, 0.015)]),
@@ -228,7 +228,8 @@ class PickAndPlace:
         self.hand.opening = 0.0
         if self._lost(cell):
             return
-        if self.hand.rise(self._target.grasp_height + LIFT_M, self.style.lift_m_s):
+        higher_end = self._target.grasp_height + self._goal.surface_height
+        if self.hand.rise(higher_end + LIFT_M, self.style.lift_m_s):
             self._enter("carry")
 
     def _carry(self, cell: SimCell) -> None:
@@ -304,7 +305,7 @@ class PickAndPlace:
 
     def _release_hover(self, cell: SimCell) -> Float64:
         goal, _ = cell.object_pose(self._goal.name)
-        return above(goal, self._goal.surface_height + self._target.grasp_height + 0.8 * HOVER_M) + 0.6 * self.style.hover_offset
+        return above(goal, self._goal.surface_height + self._target.grasp_height) + 0.6 * self.style.hover_offset
 
     def _follow(self, path: Path) -> bool:
         self.hand.position = path.advance(self.hand.pace(path.remaining_m, self.style.transit_m_s))

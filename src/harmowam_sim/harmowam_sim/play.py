@@ -105,7 +105,7 @@ def _try_play(seed: int, rng: np.random.Generator) -> PlaySpec | None:
         layout.scatter([obstacles[int(rng.integers(len(obstacles)))]], PLAY_REGION, rng, max_yaw_rad=0.6)
     clutter = list(TRAIN_CLUTTER.values())
     taken = {placement.kind.name for placement in layout.placements}
-    extras = [clutter[int(i)] for i in rng.permutation(len(clutter))[: int(rng.integers(0, 3))]]
+    extras = [clutter[int(i)] for i in rng.permutation(len(clutter))[: int(rng.integers(0, 6))]]
     layout.scatter([kind for kind in extras if kind.name not in taken], CLUTTER_REGION, rng)
     standing = {placement.kind.name for placement in layout.placements}
     activities = _plan([kind for kind in movable if kind.name in standing], [kind for kind in goals if kind.name in standing], rng)

@@ -81,7 +81,7 @@ def measure(rollout: Rollout, policy: Any) -> list[Frame]:
     from harmowam_world_model.protocol import GroundingMemory
 
     seen = observations(rollout)
-    labels = interaction_labels(rollout.commanded_openings, rollout.positions[..., 2])
+    labels = interaction_labels(rollout.commanded_openings, rollout.positions)
     view = SceneView(load_cell().camera("scene"), rollout.frames["scene"].shape[1:3])
     events = grasp_and_release(rollout.commanded_openings[:, 0], rollout.openings[:, 0])
     result = []

@@ -112,7 +112,7 @@ def gate_labels(corpus: Corpus) -> NDArray[np.bool_]:
     labels = np.zeros(len(corpus), bool)
     for first, last in corpus.bounds():
         span = slice(first, last + 1)
-        labels[span] = interaction_labels(corpus.commanded[span], corpus.position[span, :, 2])
+        labels[span] = interaction_labels(corpus.commanded[span], corpus.position[span])
     return labels
 
 
