@@ -6,14 +6,13 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.exceptions import InvalidHandle
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -23,6 +22,7 @@ from sensor_msgs.msg import JointState as JointStateMsg
 from harmowam_core import topics
 from harmowam_core.cell import Cell, load_cell
 from harmowam_core.kinematics import Kinematics
+from harmowam_core.lifecycle import spin_once
 from harmowam_core.messages import image_to_message, joint_state_to_message, optical_frame, task_to_message
 from harmowam_core.qos import COMMAND, LATCHED, SENSOR
 from harmowam_core.stages import JointState
@@ -88,9 +88,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 15.0, m
 
 def _spin(executor: MultiThreadedExecutor, ended: Event) -> None:
     while not ended.is_set():
-        # rclpy trips over an entity that another thread destroys between listing and waiting; the next round is sound again.
-        with suppress(AttributeError, InvalidHandle):
-            executor.spin_once(timeout_sec=0.1)
+        spin_once(executor)
 
 
 @contextmanager

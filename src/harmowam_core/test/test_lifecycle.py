@@ -23,7 +23,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from harmowam_core import topics
-from harmowam_core.lifecycle import ManagedNode, run
+from harmowam_core.lifecycle import ManagedNode, run, spin_once
 from harmowam_core.qos import COMMAND, SENSOR
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -226,3 +226,19 @@ def test_a_bad_parameter_is_refused_at_start(parameter: str, complaint: str) -> 
 
 if __name__ == "__main__":
     run(Sample)
+
+
+class Raising:
+    """Stands in for an executor whose round ends with an error."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act = act
+
+    def spin_once(self, timeout_sec: float) -> None:
+        self.act()
+
+
+def test_a_round_survives_what_was_destroyed_meanwhile_and_nothing_else() -> None:
+    spin_once(Raising(lambda: rclpy.node.Node.get_name(None)))  # an AttributeError of rclpy's own
+    with pytest.raises(AttributeError, match="mine"):
+        spin_once(Raising(lambda: "".mine))

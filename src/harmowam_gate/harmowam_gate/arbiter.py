@@ -302,9 +302,11 @@ class Arbiter:
         newest_ns = max([chunk.stamp_ns for chunk in chunks] + ([self._score_ns] if self._score_ns else []), default=0)
         imagination = max(chunks, key=lambda chunk: chunk.stamp_ns, default=None)
         executing = decision.status in (Status.EXECUTING, Status.SLOWED)
-        # While all goes well, the state tells of the last refusal; else of what holds the arm.
+        # While all goes well, the reason is that of the last refusal; else of what holds the arm. The text tells of both:
+        # what was refused is often why nothing fresh is there.
         told = self._refusal if decision.reason is Reason.NONE else decision
-        text = f"{decision.text}; last refused: {self._refusal.text}" if executing and not self._refusal.ok else decision.text
+        refused = decision.status is not Status.IDLE and not self._refusal.ok and self._refusal.text not in decision.text
+        text = f"{decision.text}; last refused: {self._refusal.text}" if refused else decision.text
         return GateReport(
             stamp_ns=newest_ns or now_ns,
             status=decision.status,

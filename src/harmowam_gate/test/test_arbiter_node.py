@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -137,6 +138,25 @@ def test_a_task_from_goal_to_hold(running):
     result = running.result(handle)
     assert (Outcome(result.outcome), result.why) == (Outcome.CANCELLED, "cancelled by the caller")
     assert cell.heard[topics.TASK][-1].task_id == 0
+
+
+def test_bad_input_is_refused_by_name(running):
+    """The text tells of it for as long as it comes, also once the arm holds for want of good chunks."""
+    running.send()
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing", Expert.REACTIVE)
+
+    def not_finite(message):
+        message.positions[4] = math.nan
+
+    running.reaches(lambda s: "finite" in s.text and "positions" in s.text, "refusal of NaN", Expert.REACTIVE, spoil=not_finite)
+    state = running.reaches(lambda s: s.status is Status.HOLDING, "hold", Expert.REACTIVE, spoil=not_finite)
+    assert "finite" in state.text
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing again", Expert.REACTIVE)
+
+    def short(message):
+        message.orientations = message.orientations[:-4]
+
+    running.reaches(lambda s: "orientations" in s.text, "refusal of size", Expert.REACTIVE, spoil=short)
 
 
 def test_goals_are_refused_with_a_reason_and_end_at_their_time(running):

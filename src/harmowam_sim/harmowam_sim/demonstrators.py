@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harmowam_core.cell import Cell
 from harmowam_core.images import prepare_image
 from harmowam_sim.cell import SimCell
 from harmowam_sim.environments import (
@@ -29,6 +30,7 @@ from harmowam_sim.environments import (
     kinematics,
     sample_episode,
 )
+from harmowam_sim.intervals import wilson
 from harmowam_sim.manipulation import PickAndPlace, Style, standing_post
 from harmowam_sim.objects import KINDS
 from harmowam_sim.paths import HAND, MIN_CLEARANCE_M, carrying, hand_gap
@@ -134,16 +136,16 @@ class Rollout:
         return self.instructions[0]
 
 
-def open_cell(spec: EpisodeSpec) -> SimCell:
-    """The simulated cell at the start of an episode.
+def open_cell(spec: EpisodeSpec, cell: Cell | None = None) -> SimCell:
+    """The simulated cell (the standard one) at the start of an episode.
 
     For "near_goal" the target has been grasped, and is held 8-12 cm above where it would be released and up to
     ``spec.near_goal_m`` beside; whoever goes on must command that gripper closed.
     """
-    cell = SimCell(spec.scene, start_arm_positions=spec.start_arm_positions)
+    opened = SimCell(spec.scene, cell, start_arm_positions=spec.start_arm_positions)
     if spec.start == "near_goal":
-        _grasp_and_bring(cell, spec, np.random.default_rng([spec.seed, 7]))
-    return cell
+        _grasp_and_bring(opened, spec, np.random.default_rng([spec.seed, 7]))
+    return opened
 
 
 def _grasp_and_bring(cell: SimCell, spec: EpisodeSpec, rng: np.random.Generator) -> None:
@@ -251,19 +253,11 @@ def measure(task: str, environment: str, episodes: int, first_seed: int = EVALUA
         "environment": environment,
         "episodes": episodes,
         "success": successes / episodes,
-        "ci95": wilson_interval(successes, episodes),
+        "ci95": wilson(successes / episodes, episodes),
         "with_obstacle": sum(obstacle for _, obstacle, _ in results),
         "mean_steps": float(np.mean([len(result) for _, _, result in results])),
         "failures": [{"seed": seed, "score": result.score, "why": result.failure} for seed, _, result in results if not result.success],
     }
-
-
-def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
-    """95 % interval of a success rate."""
-    z, rate = 1.96, successes / episodes
-    middle = (rate + z * z / (2 * episodes)) / (1 + z * z / episodes)
-    half = z * np.sqrt(rate * (1 - rate) / episodes + z * z / (4 * episodes**2)) / (1 + z * z / episodes)
-    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from harmowam_core.cell import Cell
 from harmowam_core.stages import JointState, UInt8
-from harmowam_sim.cell import SimCell
+from harmowam_sim.demonstrators import open_cell
 from harmowam_sim.driver import TrajectoryDriver
 from harmowam_sim.environments import EpisodeSpec
 from harmowam_sim.model import TIMESTEP_S
@@ -29,9 +29,12 @@ class LiveCell:
 
     def __init__(self, spec: EpisodeSpec, cell: Cell, factor: float = 1.0) -> None:
         self.spec = spec
-        self.sim = SimCell(spec.scene, cell, start_arm_positions=spec.start_arm_positions)
+        self.sim = open_cell(spec, cell)
         self.arm_driver = TrajectoryDriver(cell.arm_joint_names, self.sim.arm_positions)
-        self.gripper_driver = TrajectoryDriver(cell.finger_joint_names, self.sim.openings * cell.finger_travel)
+        openings = self.sim.openings
+        if spec.start == "near_goal":  # what it holds, it goes on pressing
+            openings[cell.arm_names.index(spec.arm)] = 0.0
+        self.gripper_driver = TrajectoryDriver(cell.finger_joint_names, openings * cell.finger_travel)
         self.log = StateLog(spec.task, spec.environment, spec.seed)
         self._scorer = Scorer(spec, self.sim)
         self._factor = factor

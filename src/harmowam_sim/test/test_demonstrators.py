@@ -9,7 +9,7 @@ import pytest
 
 from harmowam_sim import demonstrators
 from harmowam_sim.cell import SimCell
-from harmowam_sim.demonstrators import Demonstrator, Rollout, open_cell, rollout, wilson_interval
+from harmowam_sim.demonstrators import Demonstrator, Rollout, open_cell, rollout
 from harmowam_sim.environments import ENVIRONMENTS, EVALUATION_SEED_START, TASKS, kinematics, sample_episode
 from harmowam_sim.recovery import MAX_RECOVERY_STEPS, RecoveryDemonstrator, rollout_recovery, sample_recovery
 from harmowam_sim.servo import CONTROL_PERIOD_S, EndEffectorCommand, EndEffectorServo, UnreachableError
@@ -150,13 +150,6 @@ def test_a_target_out_of_reach_ends_the_rollout_and_is_named() -> None:
     assert len(result) == 1
     assert not result.success
     assert "'left' cannot reach" in str(result.failure)
-
-
-def test_wilson_interval_brackets_the_rate() -> None:
-    low, high = wilson_interval(48, 50)
-    assert low == pytest.approx(0.865, abs=0.002)
-    assert high == pytest.approx(0.989, abs=0.002)
-    assert wilson_interval(50, 50)[1] == 1.0
 
 
 def test_command_writes_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

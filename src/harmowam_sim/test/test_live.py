@@ -134,3 +134,15 @@ def test_what_is_no_log_is_named(tmp_path):
     other = StateLog("pick_fruit", "in_domain", 1, [0], [np.zeros(5)])
     with pytest.raises(StateLogError, match="5 numbers"):
         next(replay_frames(other, "scene", (8, 8)))
+
+
+def test_a_start_near_the_goal_keeps_hold_of_the_object() -> None:
+    spec = sample_episode("pick_fruit", "in_domain", 1_000_003, start="near_goal")
+    live = LiveCell(spec, load_cell())
+    try:
+        live.start(0.0)
+        live.advance(0.5)
+        assert live.sim.grasped(spec.target_name, spec.arm)
+        assert live.score()["stages"]["grasp"]
+    finally:
+        live.close()

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from harmowam_training.commit import describe_commit
-from harmowam_training.intervals import wilson
+from harmowam_sim.intervals import wilson
 
 if TYPE_CHECKING:
     from harmowam_sim.environments import Start

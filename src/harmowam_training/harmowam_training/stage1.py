@@ -24,11 +24,14 @@ from harmowam_training.hindsight import grounding_labels
 from harmowam_training.loop import Loop
 from harmowam_training.parallel import barrier, rank, world_size
 from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
-from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, proprioception_vector
+from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, hand_vector
 from harmowam_world_model.grounding import Grounding, GroundingOutput, grounding_loss, read_heat_maps
 from harmowam_world_model.transformer import Conditions, flow_matching_loss, goal_channels, sample_residual
 
 CHUNK = 64
+FINETUNE_TASK_SHARE = 0.3  # of a batch; the rest stays play, or what is learnt narrows to the demonstrated region
+GROUNDING_JITTER_PX = 0.3
+GROUNDING_JITTER_M = 0.004
 
 
 def bf16() -> torch.autocast:
@@ -58,15 +61,28 @@ def photometric(images: Tensor, generator: torch.Generator) -> Tensor:
     return (balanced + 0.01 * torch.randn(images.shape, generator=generator)).clamp(0, 1)
 
 
+def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
+    """One random change of all colours for (B, 3, H, W) in [0, 1]: hue turned, channels scaled, gamma. Shapes and shadows stay.
+
+    For what must not depend on colours; captions that name one no longer hold.
+    """
+    angle, gamma = torch.rand((), generator=generator) * 2 * torch.pi, torch.exp(torch.rand((), generator=generator) * 0.6 - 0.3)
+    gain = torch.rand(3, generator=generator) * 0.5 + 0.65
+    third, around = torch.full((3, 3), 1 / 3), torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+    turn = gain[:, None] * (angle.cos() * torch.eye(3) + (1 - angle.cos()) * third + angle.sin() * around)
+    return torch.einsum("ij,bjhw->bihw", turn, images.clamp(1e-3, 1) ** gamma).clamp(0, 1)
+
+
 def backgrounds(corpus: Corpus) -> NDArray[np.uint8]:
     """The median image of each rollout (R, H, W, 3): what does not move."""
     return np.stack([np.median(corpus.scene[first : last + 1 : 8], 0).astype(np.uint8) for first, last in corpus.bounds()])
 
 
 def train_autoencoder(preset: CompactPreset, config: StageConfig, corpus: Corpus, folder: Path, seed: int) -> Autoencoder:
-    """Reconstruct frames, moving pixels counting seven times; then standardise the latents."""
+    """Reconstruct frames, moving pixels counting seven times."""
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, rank()])
+    generator = torch.Generator().manual_seed(seed + 1000 * rank())
     batch_size = config.batch // world_size()
     model = Autoencoder(preset.autoencoder).to(memory_format=torch.channels_last)
     still = backgrounds(corpus)
@@ -76,16 +92,12 @@ def train_autoencoder(preset: CompactPreset, config: StageConfig, corpus: Corpus
         picked = rng.integers(0, len(corpus), batch_size)
         frames = frames_to_tensor(corpus.scene[picked])
         moving = (frames - frames_to_tensor(still[corpus.rollout[picked]])).abs().amax(1, keepdim=True) > 12 / 255
+        frames = torch.cat([recolour(frames[i : i + 1], generator) if i % 3 == 0 else frames[i : i + 1] for i in range(batch_size)])
         with bf16():
             value, squared = autoencoder_loss(model, frames, 1 + 6 * moving.float())
         return value, {"psnr_db": -10 * torch.log10(squared).item()}
 
     loop.run(loss)
-    sample = frames_to_tensor(corpus.scene[np.random.default_rng(seed).integers(0, len(corpus), 1024)])
-    with torch.inference_mode():
-        raw = torch.cat([model.posterior(sample[i : i + 128])[0] for i in range(0, len(sample), 128)])
-    model.latent_mean.copy_(raw.mean((0, 2, 3))[:, None, None])
-    model.latent_std.copy_(raw.std((0, 2, 3))[:, None, None])
     _save(folder / "autoencoder.safetensors", model, preset)
     return model
 
@@ -136,54 +148,78 @@ def train_grounding(preset: CompactPreset, config: StageConfig, corpus: Corpus, 
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """A corpus as the transformer sees it: latents (N, C, h, w) half precision, goal pixels (N, 2, 2), heights and confidence (N, 2),
-    body (N, 12), text (R, D)."""
+    """A corpus as the transformer sees it: latents (V, N, C, h, w) half precision, goal pixels (N, 2, 2), heights and confidence (N, 2),
+    grounded points (N, 2, 3) m, text (R, D). The first view is as recorded; in the second each rollout has other colours."""
 
     latents: Tensor
     pixels: Tensor
     heights_m: Tensor
     confidence: Tensor
-    body: Tensor
+    points: NDArray[np.float32]
     text: Tensor
 
+    def random_views(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """(count,) which view to take."""
+        return rng.integers(0, len(self.latents), count)
 
-def encode_corpus(networks: WorldModelNetworks, encoder: InstructionEncoder, corpus: Corpus, path: Path) -> EncodedCorpus:
+
+def encode_corpus(
+    networks: WorldModelNetworks, encoder: InstructionEncoder, corpus: Corpus, preset: CompactPreset, path: Path, views: int = 1
+) -> EncodedCorpus:
     """Autoencoder and grounding over all frames, shared among the processes; kept in ``path`` for the next stage."""
     text = instruction_table(encoder, corpus)
-    key = _fingerprint(networks, corpus)
+    key = _fingerprint(networks, corpus, views)
     parts = [path.with_suffix(f".{number}of{world_size()}.safetensors") for number in range(world_size())]
     if not all(p.is_file() and stored_key(p) == key for p in parts):
         barrier()
         share = np.array_split(np.arange(len(corpus)), world_size())[rank()]
-        _encode(networks, text, corpus, share, parts[rank()], key)
+        _encode(networks, text, corpus, share, parts[rank()], key, views)
         barrier()
     stored = [load_file(p) for p in parts]
+    latents = torch.cat([s.pop("latents") for s in stored], 1)
     joined = {name: torch.cat([s[name] for s in stored]) for name in stored[0]}
-    body = torch.from_numpy(proprioception_vector(corpus.position, corpus.orientation, corpus.opening))
-    return EncodedCorpus(**joined, body=body, text=text[:, 0].clone())
+    view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
+    points = view.unproject(joined["pixels"].numpy(), joined["heights_m"].numpy()).astype(np.float32)
+    return EncodedCorpus(latents=latents, **joined, points=points, text=text[:, 0].clone())
 
 
 @torch.inference_mode()
-def _encode(networks: WorldModelNetworks, text: Tensor, corpus: Corpus, frames: NDArray[np.int64], path: Path, key: str) -> None:
+def _encode(
+    networks: WorldModelNetworks, text: Tensor, corpus: Corpus, frames: NDArray[np.int64], path: Path, key: str, views: int
+) -> None:
     networks.eval()
-    rows: dict[str, list[Tensor]] = {"latents": [], "pixels": [], "heights_m": [], "confidence": []}
-    chunks = range(frames[0], frames[-1] + 1, CHUNK)
-    for start in track(chunks, description=f"encoding {path.name}", disable=rank() > 0):
-        chunk = slice(start, min(start + CHUNK, int(frames[-1]) + 1))
-        images = frames_to_tensor(corpus.scene[chunk])
+    rows: dict[str, list[Tensor]] = {"pixels": [], "heights_m": [], "confidence": []}
+    latents: list[list[Tensor]] = [[] for _ in range(views)]
+    for first, last in track(_pieces(corpus, frames), description=f"encoding {path.name}", disable=rank() > 0):
+        images = frames_to_tensor(corpus.scene[first : last + 1])
+        rollout = int(corpus.rollout[first])
         with bf16():
-            rows["latents"].append(networks.autoencoder.encode(images).half())
-            output = networks.grounding(images, text[corpus.rollout[chunk]])
+            output = networks.grounding(images, text[rollout].expand(len(images), -1, -1))
+            for view, kept in enumerate(latents):
+                seen = recolour(images, torch.Generator().manual_seed(rollout)) if view else images
+                kept.append(networks.autoencoder.encode(seen).half())
         found, sure = read_heat_maps(output.logits.float())
         rows["pixels"].append(found)
         rows["confidence"].append(sure)
         rows["heights_m"].append(output.height_m.float())
-    save_file({name: torch.cat(tensors).contiguous() for name, tensors in rows.items()}, path, {"key": key})
+    tensors = {name: torch.cat(values).contiguous() for name, values in rows.items()}
+    save_file(tensors | {"latents": torch.stack([torch.cat(kept) for kept in latents])}, path, {"key": key})
 
 
-def _fingerprint(networks: WorldModelNetworks, corpus: Corpus) -> str:
+def _pieces(corpus: Corpus, frames: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Consecutive frames cut into (first, last) of at most CHUNK, none across rollouts."""
+    cuts = np.flatnonzero(np.diff(corpus.rollout[frames])) + 1
+    bounds = np.concatenate([[0], cuts, [len(frames)]])
+    return [
+        (int(frames[start]), int(frames[min(start + CHUNK, end) - 1]))
+        for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
+        for start in range(int(begin), int(end), CHUNK)
+    ]
+
+
+def _fingerprint(networks: WorldModelNetworks, corpus: Corpus, views: int) -> str:
     """What an encoding depends on: the weights that make it and the frames."""
-    digest = hashlib.sha256(f"{len(corpus)} {corpus.instructions}".encode())
+    digest = hashlib.sha256(f"{len(corpus)} {views} {corpus.instructions}".encode())
     digest.update(np.ascontiguousarray(corpus.scene[::101]).tobytes())
     for module in (networks.autoencoder, networks.grounding):
         for tensor in module.state_dict().values():
@@ -198,19 +234,29 @@ def stored_key(path: Path) -> str:
 
 
 def conditions_at(
-    encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], preset: CompactPreset, jitter_px: float = 0.0
+    encoded: EncodedCorpus,
+    corpus: Corpus,
+    frames: NDArray[np.int64],
+    preset: CompactPreset,
+    views: NDArray[np.int64] | int = 0,
+    jitter: np.random.Generator | None = None,
 ) -> Conditions:
-    """The transformer's conditions at some frames."""
-    pixels = encoded.pixels[frames]
-    if jitter_px:
-        pixels = pixels + jitter_px * torch.randn_like(pixels)
+    """The transformer's conditions at some frames; ``jitter`` moves the grounded pixels and points as its errors do."""
+    pixels, points = encoded.pixels[frames], encoded.points[frames]
+    if jitter is not None:
+        pixels = pixels + torch.from_numpy(jitter.normal(0, GROUNDING_JITTER_PX, pixels.shape).astype(np.float32))
+        points = points + jitter.normal(0, GROUNDING_JITTER_M, points.shape).astype(np.float32)
     goals = goal_channels(pixels, preset.grid, preset.scene_size)
-    return Conditions(encoded.latents[frames].float(), goals, encoded.text[corpus.rollout[frames]], encoded.body[frames])
+    hands = hand_vector(corpus.position[frames], corpus.orientation[frames], corpus.opening[frames], points)
+    return Conditions(encoded.latents[views, frames].float(), goals, encoded.text[corpus.rollout[frames]], torch.from_numpy(hands))
 
 
-def windows(encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], steps: int) -> Tensor:
+def windows(
+    encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], steps: int, views: NDArray[np.int64] | int = 0
+) -> Tensor:
     """Latents of the current and the next frames (n, steps + 1, C, h, w)."""
-    return encoded.latents[np.concatenate([frames[:, None], corpus.later(frames, steps)], 1)].float()
+    rows = np.concatenate([frames[:, None], corpus.later(frames, steps)], 1)
+    return encoded.latents[views if isinstance(views, int) else views[:, None], rows].float()
 
 
 def train_transformer(
@@ -222,14 +268,14 @@ def train_transformer(
     folder: Path,
     seed: int,
 ) -> None:
-    """Pretrain on everything, then let demonstrations fill half of each batch; autoencoder and grounding stay as they are."""
+    """Pretrain on everything, then show the demonstrations more often; autoencoder and grounding stay as they are."""
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, rank()])
     steps = preset.frames - 1
     batch = config.batch // world_size()
     encoder = InstructionEncoder(preset.instruction_encoder)
-    encoded = encode_corpus(networks, encoder, corpus, folder / "encoded_training")
-    held_out = encode_corpus(networks, encoder, validation, folder / "encoded_validation")
+    encoded = encode_corpus(networks, encoder, corpus, preset, folder / "encoded_training", views=2)
+    held_out = encode_corpus(networks, encoder, validation, preset, folder / "encoded_validation")
     probe = np.random.default_rng(seed).integers(0, len(corpus), 2048)
     difference = windows(encoded, corpus, probe, steps)
     networks.residual_scale.copy_(0.5 / (difference[:, 1:] - difference[:, :1]).square().mean((0, 2, 3, 4)).sqrt())
@@ -246,12 +292,13 @@ def train_transformer(
     torch.manual_seed(seed + 1000 * rank())
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        share = 0.5 if step >= finetune_from else len(task) / len(whole)
+        share = FINETUNE_TASK_SHARE if step >= finetune_from else len(task) / len(whole)
         count = int(rng.binomial(batch, share))
         picked = np.concatenate([rng.choice(task, count), rng.choice(whole, batch - count)])
-        residual = networks.residual(windows(encoded, corpus, picked, steps))
+        views = encoded.random_views(batch, rng)
+        residual = networks.residual(windows(encoded, corpus, picked, steps, views))
         with bf16():
-            return flow_matching_loss(transformer, residual, conditions_at(encoded, corpus, picked, preset, jitter_px=0.3)), {}
+            return flow_matching_loss(transformer, residual, conditions_at(encoded, corpus, picked, preset, views, rng)), {}
 
     def validate() -> dict[str, float]:
         picked = np.random.default_rng(0).choice(whole_held_out, 96)

@@ -28,7 +28,7 @@ from harmowam_training.config import ExpertsConfig, StageConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.loop import Loop
 from harmowam_training.parallel import barrier, rank, world_size
-from harmowam_training.stage1 import EncodedCorpus, bf16, conditions_at, encode_corpus, photometric, stored_key
+from harmowam_training.stage1 import EncodedCorpus, bf16, conditions_at, encode_corpus, photometric, recolour, stored_key
 from harmowam_world_model.compact import WorldModelNetworks
 from harmowam_world_model.transformer import sample_residual
 
@@ -41,10 +41,12 @@ EVENT_WINDOW = 8
 class Features:
     """What the frozen world model says of some frames n of a corpus.
 
-    frames (n,); imagined (n, 12, 80, C) and hidden (n, 80, D), half precision; points (n, 2, 3) m; confidence (n, 2).
+    frames (n,) in their views (n,) of the corpus; imagined (n, 12, 80, C) and hidden (n, 80, D), half precision; points (n, 2, 3) m;
+    confidence (n, 2).
     """
 
     frames: NDArray[np.int64]
+    views: NDArray[np.int64]
     imagined: Tensor
     hidden: Tensor
     points: NDArray[np.float32]
@@ -54,18 +56,18 @@ class Features:
 def compute_features(
     networks: WorldModelNetworks, encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], preset: CompactPreset, path: Path
 ) -> Features:
-    """Imagine from each frame, shared among the processes; kept in ``path`` for a resumed run."""
+    """Imagine from each frame, in a random view, shared among the processes; kept in ``path`` for a resumed run."""
+    views = encoded.random_views(len(frames), np.random.default_rng(0))
     key = _fingerprint(networks, frames)
     parts = [path.with_suffix(f".{number}of{world_size()}.safetensors") for number in range(world_size())]
     if not all(p.is_file() and stored_key(p) == key for p in parts):
         barrier()
-        _imagine(networks, encoded, corpus, np.array_split(frames, world_size())[rank()], preset, parts[rank()], key)
+        shares = [np.array_split(rows, world_size())[rank()] for rows in (frames, views)]
+        _imagine(networks, encoded, corpus, *shares, preset, parts[rank()], key)
         barrier()
     stored = [load_file(p) for p in parts]
     imagined, hidden = (torch.cat([s[name] for s in stored]) for name in ("imagined", "hidden"))
-    view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
-    points = view.unproject(encoded.pixels[frames].numpy(), encoded.heights_m[frames].numpy()).astype(np.float32)
-    return Features(frames, imagined, hidden, points, encoded.confidence[frames].clamp(max=1).numpy())
+    return Features(frames, views, imagined, hidden, encoded.points[frames], encoded.confidence[frames].clamp(max=1).numpy())
 
 
 @torch.inference_mode()
@@ -74,6 +76,7 @@ def _imagine(
     encoded: EncodedCorpus,
     corpus: Corpus,
     frames: NDArray[np.int64],
+    views: NDArray[np.int64],
     preset: CompactPreset,
     path: Path,
     key: str,
@@ -83,7 +86,7 @@ def _imagine(
     starts = range(0, len(frames), IMAGINE_BATCH)
     for start in track(starts, description=f"imagining {path.name}", disable=rank() > 0):
         picked = frames[start : start + IMAGINE_BATCH]
-        conditions = conditions_at(encoded, corpus, picked, preset)
+        conditions = conditions_at(encoded, corpus, picked, preset, views[start : start + IMAGINE_BATCH])
         noise = torch.randn(len(picked), networks.transformer.future, *preset.grid, generator=generator)
         with bf16():
             residual, tokens = sample_residual(networks.transformer, noise, conditions, preset.denoising_steps)
@@ -105,6 +108,18 @@ def wrist_tensor(corpus: Corpus, frames: NDArray[np.int64]) -> Tensor:
     """(n, A, 3, h, w) in [0, 1]."""
     assert corpus.wrists is not None
     return torch.from_numpy(np.moveaxis(corpus.wrists[frames], -1, 2).copy()).float() / 255
+
+
+def recoloured_half(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Every second of (B, 3, H, W) with other colours."""
+    return torch.cat([recolour(image[None], generator) if i % 2 else image[None] for i, image in enumerate(images)])
+
+
+def _augment_wrists(wrists: Tensor, generator: torch.Generator) -> Tensor:
+    """(n, A, 3, h, w): photometric changes, and other colours for every second row."""
+    rows, arms, *_ = wrists.shape
+    changed = photometric(wrists.flatten(0, 1), generator).unflatten(0, (rows, arms))
+    return torch.stack([recolour(row, generator) if i % 2 else row for i, row in enumerate(changed)])
 
 
 def gate_labels(corpus: Corpus) -> NDArray[np.bool_]:
@@ -142,8 +157,8 @@ class GateBatches:
         scene = torch.from_numpy(np.moveaxis(self.corpus.scene[frames], -1, 1).copy()).float() / 255
         wrists = wrist_tensor(self.corpus, frames)
         if augment:
-            scene = photometric(scene, self.generator)
-            wrists = photometric(wrists.flatten(0, 1), self.generator).reshape(wrists.shape)
+            scene = recoloured_half(photometric(scene, self.generator), self.generator)
+            wrists = _augment_wrists(wrists, self.generator)
         return scene, wrists, torch.from_numpy(self.labels[frames].astype(np.float32))
 
 
@@ -169,12 +184,12 @@ class ExpertBatches:
         wrists = wrist_tensor(corpus, frames)
         if augment:
             points = points + self.rng.normal(0, 0.003, points.shape).astype(np.float32)
-            wrists = photometric(wrists.flatten(0, 1), self.generator).reshape(wrists.shape)
+            wrists = _augment_wrists(wrists, self.generator)
         state = state_vector(position, orientation, corpus.opening[frames], points, features.confidence[rows])
         inputs = PredictiveInputs(
             wrists,
             features.hidden[rows].float(),
-            self.encoded.latents[frames].float().flatten(2).transpose(1, 2),
+            self.encoded.latents[features.views[rows], frames].float().flatten(2).transpose(1, 2),
             torch.from_numpy(hand_coordinates(self.view, position)),
             torch.from_numpy(state),
             self.encoded.text[corpus.rollout[frames]],
@@ -195,7 +210,7 @@ class ExpertBatches:
         if imagined:
             latents = self.features.imagined[rows, index - 1].float()
         else:
-            latents = self.encoded.latents[there].float().flatten(2).transpose(1, 2)
+            latents = self.encoded.latents[self.features.views[rows], there].float().flatten(2).transpose(1, 2)
             latents = latents + 0.05 * torch.randn(latents.shape, generator=self.generator)
         return (latents, self.features.hidden[rows].float(), torch.from_numpy(index)), torch.from_numpy(poses(corpus, there))
 
@@ -224,7 +239,7 @@ def train_experts(
     encoder = InstructionEncoder(preset.instruction_encoder)
     batches = []
     for name, part, play_frames in (("training", corpus, config.play_frames), ("validation", validation, 600)):
-        encoded = encode_corpus(networks, encoder, part, folder / f"encoded_{name}")
+        encoded = encode_corpus(networks, encoder, part, preset, folder / f"encoded_{name}", views=2 if part is corpus else 1)
         play = part.frames_of_kind({"play"})
         task = np.setdiff1d(np.arange(len(part)), play)[:: config.task_stride]
         frames = np.sort(np.concatenate([selection.choice(play, min(play_frames, len(play)), replace=False), task]))

@@ -18,7 +18,7 @@ from harmowam_core.stages import GroundedPoint, Imagination, Observation
 from harmowam_world_model.autoencoder import Autoencoder
 from harmowam_world_model.grounding import Grounding, grounded_points, read_heat_maps
 from harmowam_world_model.protocol import GroundingMemory
-from harmowam_world_model.transformer import GOAL_CHANNELS, PROPRIOCEPTION, Conditions, VideoTransformer, goal_channels, sample_residual
+from harmowam_world_model.transformer import GOAL_CHANNELS, HANDS, Conditions, VideoTransformer, goal_channels, sample_residual
 
 Denoiser = Callable[..., tuple[Tensor, Tensor]]
 Decoder = Callable[[Tensor], Tensor]
@@ -66,17 +66,20 @@ def frames_to_tensor(frames: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).float() / 255
 
 
-def proprioception_vector(
-    position: NDArray[np.float32], orientation: NDArray[np.float32], opening: NDArray[np.float32]
+def hand_vector(
+    position: NDArray[np.float32], orientation: NDArray[np.float32], opening: NDArray[np.float32], points: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Poses (..., A, 3) m, (..., A, 4) xyzw and openings (..., A) to the transformer's vector (..., 6 A)."""
+    """What the transformer is told of the hands, (..., 12 A): poses (..., A, 3) m, (..., A, 4) xyzw, openings (..., A), and where each
+    would have to go to reach the grounded points (..., 2, 3) m. The way, unlike the place, looks the same everywhere on the table."""
     x, y, z, w = np.moveaxis(orientation, -1, 0)
+    way = (points[..., None, :, :] - position[..., None, :]) / 0.15  # (..., A, 2, 3)
     per_arm = np.concatenate(
         [
             (position - np.array([0.5, 0.0, 0.2], np.float32)) / 0.2,
             opening[..., None] * 2 - 1,
             2 * (x * y + z * w)[..., None],  # sine and cosine of the tool's yaw
             (1 - 2 * (y * y + z * z))[..., None],
+            way.reshape(*way.shape[:-2], 6).clip(-4, 4),
         ],
         -1,
     )
@@ -112,7 +115,7 @@ class CompactWorldModel:
             (1, preset.autoencoder.latent, *preset.grid),
             (1, GOAL_CHANNELS, *preset.grid),
             (1, preset.instruction_encoder.dim),
-            (1, PROPRIOCEPTION),
+            (1, HANDS),
         )
         return tuple(torch.rand(shape, generator=generator).to(self.device) for shape in shapes)
 
@@ -132,16 +135,23 @@ class CompactWorldModel:
         return used.to(self.device), kept
 
     def _denoised(
-        self, observations: Sequence[Observation], latent: Tensor, pixels: Tensor, text: Tensor, seed: int
+        self,
+        observations: Sequence[Observation],
+        latent: Tensor,
+        pixels: Tensor,
+        points: Sequence[tuple[GroundedPoint, ...]],
+        text: Tensor,
+        seed: int,
     ) -> tuple[Tensor, Tensor]:
-        """Residual (B, 12 C, h, w) and hidden tokens (B, 80, D) for the current latents and grounded pixels."""
-        body = proprioception_vector(
+        """Residual (B, 12 C, h, w) and hidden tokens (B, 80, D) for the current latents and the grounded pixels and points."""
+        hands = hand_vector(
             np.stack([o.ee_position for o in observations]),
             np.stack([o.ee_orientation for o in observations]),
             np.stack([o.gripper for o in observations]),
+            np.stack([[p.position for p in group] for group in points]),
         )
         goals = goal_channels(pixels, self.preset.grid, self.preset.scene_size)
-        conditions = Conditions(latent, goals, text[:, 0], torch.from_numpy(body).to(self.device))
+        conditions = Conditions(latent, goals, text[:, 0], torch.from_numpy(hands).to(self.device))
         noise = torch.stack([self._noise(o.stamp_ns, seed) for o in observations]).to(self.device)
         return sample_residual(self._denoise, noise, conditions, self.preset.denoising_steps)
 
@@ -157,7 +167,7 @@ class CompactWorldModel:
             pixels, points = self.ground(images, text, memories)
             grounded = time.perf_counter()
             latent = self.networks.autoencoder.encode(images).float()
-            residual, hidden = self._denoised(observations, latent, pixels, text, seed)
+            residual, hidden = self._denoised(observations, latent, pixels, points, text, seed)
             latents = self.networks.future(residual.float(), latent)  # (B, 13, C, h, w)
             denoised = time.perf_counter()
             decoded = self._decode(latents.flatten(0, 1)).float()

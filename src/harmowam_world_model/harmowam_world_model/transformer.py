@@ -16,20 +16,20 @@ from torch import Tensor, nn
 from harmowam_core.presets import CompactPreset
 
 GOAL_CHANNELS = 6
-PROPRIOCEPTION = 12  # per arm: position 3, opening, sin and cos of the yaw; two arms
+HANDS = 24  # per arm: position 3, opening, sine and cosine of the yaw, way to the grounded target 3 and goal 3; two arms
 
 
 class Conditions(NamedTuple):
     """What the transformer sees beside the noisy residual.
 
     latent: (B, C, h, w) of the current frame; goals: (B, 6, h, w); text: (B, D) mean instruction embedding;
-    proprioception: (B, 12).
+    hands: (B, 24), see ``hand_vector``.
     """
 
     latent: Tensor
     goals: Tensor
     text: Tensor
-    proprioception: Tensor
+    hands: Tensor
 
 
 class Block(nn.Module):
@@ -76,20 +76,18 @@ class VideoTransformer(nn.Module):
         self.position = nn.Parameter(torch.randn(1, preset.tokens, dim) * 0.02)
         self.time = nn.Sequential(nn.Linear(128, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.text = nn.Linear(preset.instruction_encoder.dim, dim)
-        self.body = nn.Sequential(nn.Linear(PROPRIOCEPTION, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.hands = nn.Sequential(nn.Linear(HANDS, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.blocks = nn.ModuleList(Block(dim, preset.transformer.heads) for _ in range(preset.transformer.depth))
         self.norm = nn.LayerNorm(dim)
         self.outputs = nn.Linear(dim, self.future)
         nn.init.zeros_(self.outputs.weight)
         nn.init.zeros_(self.outputs.bias)
 
-    def forward(
-        self, noisy: Tensor, t: Tensor, latent: Tensor, goals: Tensor, text: Tensor, proprioception: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, noisy: Tensor, t: Tensor, latent: Tensor, goals: Tensor, text: Tensor, hands: Tensor) -> tuple[Tensor, Tensor]:
         """noisy: (B, 12 C, h, w), t: (B,), then the fields of Conditions; returns (B, 12 C, h, w) and (B, h w, D)."""
         x = torch.cat([noisy, latent, goals], 1).flatten(2).transpose(1, 2)  # (B, N, channels)
         x = self.inputs(x) + self.position
-        condition = F.silu(self.time(timestep_embedding(t, 128).to(x.dtype)) + self.text(text) + self.body(proprioception))
+        condition = F.silu(self.time(timestep_embedding(t, 128).to(x.dtype)) + self.text(text) + self.hands(hands))
         for block in self.blocks:
             x = block(x, condition)
         hidden = self.norm(x)

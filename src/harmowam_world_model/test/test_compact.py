@@ -7,7 +7,7 @@ import torch
 from harmowam_core.presets import load_preset
 from harmowam_core.stages import GroundedPoint, Observation
 from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
-from harmowam_world_model.compact import CompactWorldModel, WorldModelNetworks, proprioception_vector
+from harmowam_world_model.compact import CompactWorldModel, WorldModelNetworks, hand_vector
 from harmowam_world_model.grounding import Grounding, grounding_loss, read_heat_maps
 from harmowam_world_model.protocol import GroundingMemory
 from harmowam_world_model.transformer import Conditions, VideoTransformer, flow_matching_loss, goal_channels, sample_residual
@@ -94,11 +94,13 @@ def test_goal_channels_point_at_the_goal() -> None:
     assert channels[0, 0, 3, 0] > 0  # left of it, the offset points right
 
 
-def test_proprioception_reads_yaw() -> None:
+def test_hands_are_told_their_yaw_and_the_way_to_the_grounded_points() -> None:
     half = np.pi / 8
     turned = np.float32([np.cos(half), np.sin(half), 0, 0])  # tool down, turned by 45 degrees about the base's z
-    vector = proprioception_vector(np.zeros((2, 3), np.float32), np.stack([turned, turned]), np.ones(2, np.float32))
+    points = np.float32([[0.15, 0, 0], [0, -0.3, 9]])
+    vector = hand_vector(np.zeros((2, 3), np.float32), np.stack([turned, turned]), np.ones(2, np.float32), points)
     np.testing.assert_allclose(vector[4:6], [np.sin(2 * half), np.cos(2 * half)], atol=1e-6)
+    np.testing.assert_allclose(vector[6:12], [1, 0, 0, 0, -2, 4], atol=1e-6)
 
 
 def losses(module: torch.nn.Module, loss, steps: int, rate: float = 2e-3) -> list[float]:
