@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from harmowam_core.attention import attention
 from harmowam_core.backends import Backend, compile_module
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
@@ -76,11 +77,11 @@ class ActionBlock(nn.Module):
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.cross_out = nn.Linear(dim, dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         split = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v)]
-        return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+        return attention(*split).transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor, context: Tensor, condition: Tensor) -> Tensor:
         """x: (B, K, D); context: (B, M, D); condition: (B, D)."""

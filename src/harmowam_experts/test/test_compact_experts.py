@@ -57,7 +57,7 @@ def imagination(shift_m: float = 0.0, stamp_ns: int = 3) -> Imagination:
     rng = np.random.default_rng(1)
     points = tuple(GroundedPoint(n, np.zeros(2, np.float32), np.float32([0.5, 0.2 + shift_m, 0.02]), 0.8) for n in ("target", "goal"))
     return Imagination(
-        stamp_ns, 9, np.zeros((13, 64, 80, 3), np.uint8), 0.1, rng.normal(size=(13, 80, 12)).astype(np.float32),
+        stamp_ns, 9, np.zeros((13, 64, 80, 3), np.uint8), 0.1, rng.normal(size=(13, 80, PRESET.autoencoder.latent)).astype(np.float32),
         rng.normal(size=(80, PRESET.transformer.dim)).astype(np.float32), points,
     )  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_predictive_network_learns_and_masks() -> None:
     network = PredictiveNetwork(PRESET)
     batch = 4
     inputs = PredictiveInputs(
-        torch.rand(batch, 2, 3, 48, 48), torch.randn(batch, 80, PRESET.transformer.dim), torch.randn(batch, 80, 12),
+        torch.rand(batch, 2, 3, 48, 48), torch.randn(batch, 80, PRESET.transformer.dim), torch.randn(batch, 80, PRESET.autoencoder.latent),
         torch.rand(batch, 2, 2) - 0.5, torch.randn(batch, STATE), torch.randn(batch, 384),
     )  # fmt: skip
     chunk, weight = torch.randn(batch, 12, 14), torch.ones(batch, 12)

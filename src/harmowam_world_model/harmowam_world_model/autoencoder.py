@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harmowam_core.presets import AutoencoderConfig
 
-LATENT_NOISE = 0.15
+LATENT_NOISE = 0.1
 
 
 class ResidualBlock(nn.Module):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harmowam_core.attention import attention
 from harmowam_core.presets import CompactPreset
 
 GOAL_CHANNELS = 6
@@ -42,7 +43,7 @@ class Block(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim, elementwise_affine=False)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
         self.modulation = nn.Linear(dim, 6 * dim)
         nn.init.zeros_(self.modulation.weight)
         with torch.no_grad():  # gates start at 0.3: deep blocks learn at once, yet start near the identity
@@ -53,7 +54,7 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].chunk(6, -1)
         batch, tokens, dim = x.shape
         q, k, v = self.qkv(self.norm1(x) * (1 + scale1) + shift1).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, dim)
+        attended = attention(q, k, v).transpose(1, 2).reshape(batch, tokens, dim)
         x = x + gate1 * self.out(attended)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 

@@ -31,7 +31,7 @@ def observation(stamp_ns: int = 7, shade: int = 90) -> Observation:
 def test_imagination_has_the_documented_shape(world_model: CompactWorldModel) -> None:
     imagination = world_model.imagine([observation()], [GroundingMemory()])[0]
     assert imagination.frames.shape == (13, 64, 80, 3)
-    assert imagination.latents.shape == (13, 80, 12)
+    assert imagination.latents.shape == (13, 80, PRESET.autoencoder.latent)
     assert imagination.hidden.shape == (80, PRESET.transformer.dim)
     assert [p.label for p in imagination.grounding] == ["target", "goal"]
     assert imagination.stamp_ns == 7
@@ -72,7 +72,7 @@ def test_memory_keeps_the_last_confident_point() -> None:
 def test_residual_and_future_are_inverse() -> None:
     networks = WorldModelNetworks(PRESET)
     networks.residual_scale.copy_(torch.linspace(0.5, 2, 12))
-    latents = torch.randn(2, 13, 12, 8, 10)
+    latents = torch.randn(2, 13, PRESET.autoencoder.latent, 8, 10)
     torch.testing.assert_close(networks.future(networks.residual(latents), latents[:, 0]), latents)
 
 
@@ -141,8 +141,8 @@ def test_grounding_learns_which_of_two_blobs_is_meant() -> None:
 def test_transformer_learns_a_residual() -> None:
     torch.manual_seed(0)
     model = VideoTransformer(PRESET)
-    conditions = Conditions(torch.randn(4, 12, 8, 10), torch.randn(4, 6, 8, 10), torch.randn(4, 384), torch.randn(4, 12))
-    residual = torch.randn(4, 144, 8, 10)
+    conditions = Conditions(torch.randn(4, PRESET.autoencoder.latent, 8, 10), torch.randn(4, 6, 8, 10), torch.randn(4, 384), torch.randn(4, 24))
+    residual = torch.randn(4, 12 * PRESET.autoencoder.latent, 8, 10)
     values = losses(model, lambda: flow_matching_loss(model, residual, conditions), 30)
     assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5])
     with torch.inference_mode():
