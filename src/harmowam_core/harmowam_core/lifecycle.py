@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,8 +17,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.action import ActionClient, ActionServer
 from rclpy.client import Client
-from rclpy.exceptions import InvalidHandle, InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -233,27 +231,8 @@ class ManagedNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
 
-def spin_once(executor: Executor) -> None:
-    """Let the executor work for up to 0.1 s.
-
-    rclpy trips over an entity that another thread destroys between listing and waiting, as a transition of a node with several
-    threads does; the next round is sound again. What a callback raises is passed on.
-    """
-    try:
-        executor.spin_once(timeout_sec=0.1)
-    except InvalidHandle:
-        pass
-    except AttributeError as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if Path(frames[-1].filename).parent != Path(rclpy.__file__).parent:
-            raise
-
-
-def run(node_class: Callable[[], ManagedNode], threads: int = 1, args: list[str] | None = None) -> None:
-    """Spin a node until SIGINT or SIGTERM, then shut it down in order; exit with 1 if it could not be brought up.
-
-    ``threads`` > 1 is for nodes whose callbacks must overlap (mind the callback groups).
-    """
+def run(node_class: Callable[[], ManagedNode], args: list[str] | None = None) -> None:
+    """Spin a node until SIGINT or SIGTERM, then shut it down in order; exit with 1 if it could not be brought up."""
     signalled: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -268,11 +247,11 @@ def run(node_class: Callable[[], ManagedNode], threads: int = 1, args: list[str]
     except (InvalidParameterValueException, InvalidParameterTypeException) as error:
         rclpy.shutdown()
         sys.exit(f"{getattr(node_class, '__name__', node_class)}: {error}")
-    executor: Executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
+    executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
         while not signalled and not node.failed:
-            spin_once(executor)
+            executor.spin_once(timeout_sec=0.1)
     except ExternalShutdownException:
         pass
     finally:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from harmowam_msgs.msg import Task as TaskMsg
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
 
@@ -27,6 +26,7 @@ from harmowam_core.qos import LATCHED, SENSOR
 from harmowam_core.stages import Observation
 from harmowam_core.status import Task
 from harmowam_core.wan_preset import load_any_preset
+from harmowam_core.worker import Worker
 
 LOG_PERIOD_S = 1.0
 
@@ -34,8 +34,7 @@ LOG_PERIOD_S = 1.0
 class PolicyNode(ManagedNode):
     """A node around one model. ``model`` replaces the one that the parameters name (tests, embedding).
 
-    Sensor callbacks run in the node's default group and the model in ``model_group``, so that a long inference delays no
-    sensor; run it with two threads.
+    The model runs in a thread of its own, on what ``self.worker`` was given last, so that a long inference delays no sensor.
     """
 
     cameras: tuple[str, ...] | None = None
@@ -44,10 +43,10 @@ class PolicyNode(ManagedNode):
     def __init__(self, name: str, model: Any = None) -> None:
         self._given_model = model
         super().__init__(name)
-        self.model_group = MutuallyExclusiveCallbackGroup()
         self.task: Task | None = None
         self._inputs_lock, self._model_lock = Lock(), Lock()
         self._logged_s: dict[str, float] = {}
+        self.worker: Worker[Any] = Worker(self._work, name)
 
     def declare(self) -> None:
         """Parameters of every model."""
@@ -59,6 +58,10 @@ class PolicyNode(ManagedNode):
 
     def load(self, preset: str, **options: Any) -> Any:
         """The model of a preset; options as of the packages' ``load_...`` functions."""
+        raise NotImplementedError
+
+    def work(self, item: Any) -> None:
+        """Run the model on what the worker was given; called in its thread."""
         raise NotImplementedError
 
     def on_task(self) -> None:
@@ -84,6 +87,15 @@ class PolicyNode(ManagedNode):
         self.create_subscription(TaskMsg, topics.TASK, self._receive_task, LATCHED)
         for camera in cameras:
             self.create_subscription(Image, topics.camera_image(camera), partial(self._receive_image, camera), SENSOR)
+
+    def destroy_node(self) -> None:
+        """End the worker first."""
+        self.worker.end()
+        super().destroy_node()
+
+    def _work(self, item: Any) -> None:
+        with self.reported("model"):
+            self.work(item)
 
     def cleanup(self) -> None:
         """Wait for the model's last answer, then let it go."""

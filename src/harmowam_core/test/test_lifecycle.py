@@ -23,8 +23,9 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from harmowam_core import topics
-from harmowam_core.lifecycle import ManagedNode, run, spin_once
+from harmowam_core.lifecycle import ManagedNode, run
 from harmowam_core.qos import COMMAND, SENSOR
+from harmowam_core.testing import spin_once
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 

@@ -27,11 +27,12 @@ class ExpertNode(PolicyNode):
         super().configure()
         if self.model.source != self.source:
             raise StageError(f"the model is a {self.model.source.value} expert, expected a {self.source.value} one")
-        self.create_subscription(ImaginationMsg, topics.IMAGINATION, self._receive_imagination, LATEST, callback_group=self.model_group)
+        self.create_subscription(ImaginationMsg, topics.IMAGINATION, self.worker.give, LATEST)
 
-    def _receive_imagination(self, message: ImaginationMsg) -> None:
+    def work(self, item: ImaginationMsg) -> None:
+        """Make a chunk of an imagination."""
         with self.reported("imagination"):
-            imagination = imagination_from_message(message)
+            imagination = imagination_from_message(item)
             self.health.event("imagination")
             self.infer("chunk", imagination.stamp_ns, lambda observation: self._act(observation, imagination))
 

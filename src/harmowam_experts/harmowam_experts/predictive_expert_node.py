@@ -22,8 +22,8 @@ class PredictiveExpertNode(ExpertNode):
 
 
 def main() -> None:
-    """Run the node; sensors and model overlap."""
-    run(PredictiveExpertNode, threads=2)
+    """Run the node."""
+    run(PredictiveExpertNode)
 
 
 if __name__ == "__main__":

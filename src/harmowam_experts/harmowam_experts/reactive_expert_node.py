@@ -22,8 +22,8 @@ class ReactiveExpertNode(ExpertNode):
 
 
 def main() -> None:
-    """Run the node; sensors and model overlap."""
-    run(ReactiveExpertNode, threads=2)
+    """Run the node."""
+    run(ReactiveExpertNode)
 
 
 if __name__ == "__main__":

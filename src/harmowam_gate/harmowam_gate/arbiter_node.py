@@ -41,14 +41,13 @@ SAME_MOMENT_NS = 50_000_000  # images this close belong to one observation
 
 
 class ArbiterNode(PolicyNode):
-    """Runs the arbiter at a steady rate and the gate on each new set of images. All callbacks but the gate's share one group."""
+    """Runs the arbiter at a steady rate, and the gate, in the worker's thread, on each new set of images."""
 
     def __init__(self, model: Any = None) -> None:
         self._scores: deque[tuple[float, int]] = deque(maxlen=10)
         self._image_ns: dict[str, int] = {}
         self._scored_ns = 0
         super().__init__("arbiter", model)
-        self._wake = self.create_guard_condition(self._score_newest, callback_group=self.model_group)
 
     def declare(self) -> None:
         """Add the rate and the arbiter's settings."""
@@ -123,13 +122,12 @@ class ArbiterNode(PolicyNode):
         scene_ns = self._image_ns.get("scene", 0)
         complete = all(self._image_ns.get(name, 0) >= scene_ns - SAME_MOMENT_NS for name in self._assembler.cameras)
         if complete and scene_ns > self._scored_ns:
-            self._wake.trigger()
+            self._scored_ns = scene_ns
+            self.worker.give(scene_ns)
 
-    def _score_newest(self) -> None:
-        stamp_ns = self._image_ns.get("scene", 0)
-        if stamp_ns > self._scored_ns:
-            self._scored_ns = stamp_ns
-            self.infer("gate", stamp_ns, self._score)
+    def work(self, item: int) -> None:
+        """Score the images of this stamp."""
+        self.infer("gate", item, self._score)
 
     def _score(self, observation: Observation) -> None:
         [score] = self.model.score([observation])
@@ -177,8 +175,8 @@ def _reason(error: StageError) -> Reason:
 
 
 def main() -> None:
-    """Run the node; the gate overlaps with the rest."""
-    run(ArbiterNode, threads=2)
+    """Run the node."""
+    run(ArbiterNode)
 
 
 if __name__ == "__main__":

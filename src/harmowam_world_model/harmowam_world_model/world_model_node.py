@@ -28,11 +28,8 @@ class WorldModelNode(PolicyNode):
 
     def __init__(self, model: WorldModel | None = None) -> None:
         self._memory = GroundingMemory()
-        self._newest_ns: int | None = None
         self._started_s = 0.0
         super().__init__("world_model", model)
-        # An image wakes the model by this, so that sensors and model stay in threads of their own.
-        self._wake = self.create_guard_condition(self._imagine_newest, callback_group=self.model_group)
 
     def declare(self) -> None:
         """Add the rate and the seed."""
@@ -55,18 +52,18 @@ class WorldModelNode(PolicyNode):
         self._memory = GroundingMemory()
 
     def on_image(self, camera: str, stamp_ns: int) -> None:
-        """Remember the newest image alone."""
-        self._newest_ns = stamp_ns
+        """Imagine from the newest image alone."""
         if self.task is not None and self.task.task_id:
-            self._wake.trigger()
+            self.worker.give(stamp_ns)
 
-    def _imagine_newest(self) -> None:
-        stamp_ns, now_s = self._newest_ns, time.monotonic()
+    def work(self, item: int) -> None:
+        """Imagine from the image of this stamp, unless the last one is too recent."""
+        now_s = time.monotonic()
         # A little early rather than a whole camera period late.
-        if stamp_ns is None or now_s - self._started_s < 0.9 / self.value("rate"):
+        if now_s - self._started_s < 0.9 / self.value("rate"):
             return
-        self._started_s, self._newest_ns = now_s, None
-        self.infer("imagination", stamp_ns, self._imagine)
+        self._started_s = now_s
+        self.infer("imagination", item, self._imagine)
 
     def _imagine(self, observation: Observation) -> None:
         if not observation.instruction:  # the task ended meanwhile
@@ -85,8 +82,8 @@ def preview_strip(imagination: Imagination) -> np.ndarray:
 
 
 def main() -> None:
-    """Run the node; sensors and model overlap."""
-    run(WorldModelNode, threads=2)
+    """Run the node."""
+    run(WorldModelNode)
 
 
 if __name__ == "__main__":
