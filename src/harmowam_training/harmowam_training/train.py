@@ -65,7 +65,7 @@ class Run:
         """World model, part one."""
         from harmowam_training.stage1 import train_autoencoder
 
-        train_autoencoder(self.preset, self.config.autoencoder, self._corpora(PLAY)[0], self.models, self.seed)
+        train_autoencoder(self.preset, self.config.autoencoder, self._corpora(PLAY + TASK_KINDS)[0], self.models, self.seed)
 
     def grounding(self) -> None:
         """World model, part two."""
