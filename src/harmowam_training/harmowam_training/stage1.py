@@ -203,7 +203,7 @@ def _encode(
         rows["confidence"].append(sure)
         rows["heights_m"].append(output.height_m.float())
     tensors = {name: torch.cat(values).contiguous() for name, values in rows.items()}
-    save_file(tensors | {"latents": torch.stack([torch.cat(kept) for kept in latents])}, path, {"key": key})
+    save_file(tensors | {"latents": torch.stack([torch.cat(kept) for kept in latents]).contiguous()}, path, {"key": key})
 
 
 def _pieces(corpus: Corpus, frames: NDArray[np.int64]) -> list[tuple[int, int]]:
