@@ -22,5 +22,5 @@ setup(
     ],
     install_requires=["setuptools"],
     zip_safe=False,
-    entry_points={"console_scripts": ["harmowam = harmowam_bringup.cli:main"]},
+    entry_points={"console_scripts": ["harmowam = harmowam_bringup.cli:main", "relay_node = harmowam_bringup.drill.relay_node:main"]},
 )

@@ -193,6 +193,34 @@ def status(
 
 
 @app.command()
+def drill(
+    topic: Annotated[str, typer.Argument(help="Topic to break, 'all' of them, or 'clear' to end every fault; without it: list all.")] = "",
+    mode: Annotated[str, typer.Argument(help="How, such as off or delayed; pass heals.")] = "",
+    value: Annotated[float, typer.Option(help="What the mode takes, such as a delay in s; 0: its default.")] = 0.0,
+    seconds: Annotated[float, typer.Option(min=0.0, help="How long; 0: until told.")] = 0.0,
+    json: Json = "",
+) -> None:
+    """Break topics of a running graph on purpose (started with drill:=true), to see that the arms stay safe."""
+    if topic == "clear" and not mode:
+        topic, mode = "all", "pass"
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.drill import command
+
+        if not topic:
+            result = command.overview()
+        elif not mode:
+            raise ValueError(f"how shall {topic} break? give a mode: {', '.join(command.MODES)}")
+        else:
+            result = command.set_fault(topic, mode, value, seconds)
+    if not topic and json != "-":
+        command.print_overview(result, console)
+    elif topic:
+        console.print(escape(result["message"]))
+    _write(json, result)
+
+
+@app.command()
 def doctor(json: Json = "") -> None:
     """What this machine lacks for running the stack, and how to get it; exit 1 if something needed is missing."""
     from harmowam_bringup import doctor as checks

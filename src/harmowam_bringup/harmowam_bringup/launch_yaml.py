@@ -112,6 +112,13 @@ class PushRosNamespace(_Action):
     namespace: Text
 
 
+class SetRemap(_Action):
+    """Renames a topic, service or node name for the nodes that follow."""
+
+    from_: Text = Field(alias="from")
+    to: Text
+
+
 class Include(_Action):
     """Reads another YAML launch file, with arguments set for it."""
 
@@ -184,7 +191,7 @@ class Node(_Process):
 
 
 class Group(_Action):
-    """Several entities; a scoped group leaves variables, environment and namespace as it found them."""
+    """Several entities; a scoped group leaves variables, environment, namespace and remaps as it found them."""
 
     scoped: bool = True
     children: list[Entity]
@@ -207,6 +214,7 @@ class Entity(_Tag):
     set_env: SetEnv | None = None
     unset_env: UnsetEnv | None = None
     push_ros_namespace: PushRosNamespace | None = Field(None, alias="push_ros_namespace")
+    set_remap: SetRemap | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -345,6 +353,7 @@ class _Interpreter:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.processes: list[Process] = []
+        self._remaps: list[tuple[str, str]] = []
         self._count = 0
 
     def run_file(self, path: Path) -> None:
@@ -390,15 +399,17 @@ class _Interpreter:
                 scope.variables["ros_namespace"] = _join_namespace(
                     scope.variables.get("ros_namespace"), substitute(action.namespace, scope)
                 )
+            case SetRemap():
+                self._remaps.append((substitute(action.from_, scope), substitute(action.to, scope)))
             case Include():
                 for pair in action.arg:
                     scope.variables[substitute(pair.name, scope)] = substitute(pair.value, scope)
                 self.run_file(Path(substitute(action.file, scope)).resolve())
             case Group():
-                kept = dict(scope.variables), dict(scope.environment)
+                kept = dict(scope.variables), dict(scope.environment), list(self._remaps)
                 self._run(action.children)
                 if action.scoped:
-                    scope.variables, scope.environment = kept
+                    scope.variables, scope.environment, self._remaps = kept
             case Node():
                 self._add_node(action)
             case Executable():
@@ -429,8 +440,9 @@ class _Interpreter:
             ros_arguments += ["-r", f"__node:={name}"]
         if namespace is not None:
             ros_arguments += ["-r", f"__ns:={namespace}"]
-        for remap in node.remap:
-            ros_arguments += ["-r", f"{substitute(remap.from_, scope)}:={substitute(remap.to, scope)}"]
+        own_remaps = [(substitute(remap.from_, scope), substitute(remap.to, scope)) for remap in node.remap]
+        for before, after in [*self._remaps, *own_remaps]:  # the first rule that fits counts
+            ros_arguments += ["-r", f"{before}:={after}"]
         addressee = f"{namespace.rstrip('/')}/{name}" if name and namespace else "/**"
         self._add(
             node,

@@ -21,7 +21,7 @@ from harmowam_bringup.cli import app, with_json_target
 
 SOURCE = Path(__file__).parents[1]
 run = CliRunner().invoke
-COMMANDS = ["demo", "train", "evaluate", "up", "do", "status", "doctor", "bench", "bench graph", "bench models"]
+COMMANDS = ["demo", "train", "evaluate", "up", "do", "status", "drill", "doctor", "bench", "bench graph", "bench models"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harmowam_bringup.drill.relayed import relayed_topics
 from harmowam_bringup.launch_yaml import declared_arguments, read_launch
 from harmowam_bringup.substitutions import LaunchError
+from harmowam_core import topics
 from harmowam_core.cell import load_cell
 
 SOURCE = Path(__file__).parents[1]
@@ -41,6 +43,19 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
         assert values(node) == {"preset": "mine", "weights_directory": "", "device": "cpu", "backend": "openvino", "autostart": True}
         assert nodes[node].respawn
     assert nodes["cell"].shutdown_on_exit and not nodes["cell"].respawn
+
+
+def test_in_a_drill_every_relayed_topic_leads_through_the_relay(installed: Path) -> None:
+    plain = read_launch(installed / "launch/sim.launch.yaml")
+    drill = read_launch(installed / "launch/sim.launch.yaml", {"drill": "true"})
+    assert [process.node for process in drill.processes] == [*(process.node for process in plain.processes), "relay"]
+    relayed: dict[str, str] = {}
+    for process, before in zip(drill.processes, plain.processes, strict=False):
+        rules = [word for word in process.ros_arguments if ":=" in word and word not in before.ros_arguments]
+        assert rules and process.parameters == before.parameters
+        relayed |= dict(rule.split(":=") for rule in rules)  # type: ignore[arg-type]
+    assert relayed == {name: topics.relayed(name) for name in relayed_topics(load_cell())}
+    assert not any("/relay" in word for process in plain.processes for word in process.ros_arguments)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +127,6 @@ def test_real_robot_starts_arms_cameras_graph_and_rviz() -> None:
 
 
 def test_rviz_shows_the_graphs_topics() -> None:
-    from harmowam_core import topics
-
     text = (SOURCE / "rviz/harmowam.rviz").read_text()
     yaml.safe_load(text)
     assert all(topic in text for topic in (topics.MARKERS, topics.PREVIEW, topics.camera_image("scene"), topics.camera_image("wrist_left")))

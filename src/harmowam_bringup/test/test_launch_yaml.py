@@ -145,6 +145,23 @@ launch:
     assert [process.name for process in result.processes] == ["talker-1", "talker-2"]
 
 
+def test_remaps_reach_the_nodes_that_follow_in_their_group(launch: Callable[..., Launch], make_package: Callable[..., Path]) -> None:
+    make_package("pkg", talker="")
+    result = launch(
+        """
+launch:
+  - arg: {name: flag, default: "false"}
+  - group:
+      - set_remap: {from: /a, to: /b}
+      - set_remap: {from: /c, to: /d, if: $(var flag)}
+      - node: {pkg: pkg, exec: talker, remap: [{from: /e, to: /f}]}
+  - node: {pkg: pkg, exec: talker}
+""",
+    )
+    inside, outside = result.processes
+    assert inside.ros_arguments == ("--ros-args", "-r", "/a:=/b", "-r", "/e:=/f") and outside.ros_arguments == ("--ros-args",)
+
+
 def test_node_parameters_keep_or_find_their_types(launch: Callable[..., Launch], make_package: Callable[..., Path], tmp_path: Path) -> None:
     prefix = make_package("pkg", talker="")
     (tmp_path / "values.yaml").write_text("/**: {ros__parameters: {from_file: 1}}")

@@ -14,6 +14,9 @@ MARKERS = "/harmowam/markers"
 EXECUTE_TASK = "/harmowam/execute_task"  # action
 HOLD = "/harmowam/hold"  # service
 RESET = "/harmowam/reset"  # service
+SET_FAULT = "/harmowam/set_fault"  # service of the relay, which runs in drills alone
+RELAY_NODE = "relay"
+RELAY_PREFIX = "/relay"
 
 
 def camera_image(camera: str) -> str:
@@ -29,3 +32,8 @@ def camera_info(camera: str) -> str:
 def chunk(expert: Expert) -> str:
     """Topic of an expert's action chunks."""
     return f"/harmowam/{expert.value}_expert/chunk"
+
+
+def relayed(topic: str) -> str:
+    """Where the producer of a topic publishes when the relay stands between."""
+    return RELAY_PREFIX + topic
