@@ -22,5 +22,10 @@ setup(
     ],
     install_requires=["setuptools"],
     zip_safe=False,
-    entry_points={"console_scripts": ["harmowam = harmowam_bringup.cli:main"]},
+    entry_points={
+        "console_scripts": [
+            "harmowam = harmowam_bringup.cli:main",
+            "auditor_node = harmowam_bringup.auditor.auditor_node:main",
+        ]
+    },
 )
