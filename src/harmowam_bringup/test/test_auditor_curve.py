@@ -80,11 +80,17 @@ def test_samples_lie_on_the_curve_and_are_dense() -> None:
     row = int(np.abs(samples.positions - first_of_third.position).max(axis=1).argmin())
     assert samples.velocities[row] == pytest.approx(first_of_third.velocity)
     assert samples.accelerations[row] == pytest.approx(first_of_third.acceleration)
+    positions, velocities = curve.moments(0.02)
+    knots = [curve.at(int(time_ns)) for time_ns in times_ns[:-1]]
+    assert positions[:3] == pytest.approx(np.array([knot.position for knot in knots])) and len(positions) == 3 * 10 + 1
+    assert velocities[:3] == pytest.approx(np.array([knot.velocity for knot in knots]))
+    assert positions[-1] == pytest.approx(curve.points.positions[-1])
     assert not curve.at(NOW_NS - 1).velocity.any() and not curve.at(curve.end_ns).velocity.any()
 
 
 def test_a_single_point_is_a_place() -> None:
     curve = Curve(Points(NOW_NS, np.array([NOW_NS]), *np.ones((3, 1, 2))))
+    assert [values.tolist() for values in curve.moments(0.02)] == [[[1, 1]], [[1, 1]]]
     assert curve.samples(0.005, 10).positions.tolist() == [[1, 1]] == [curve.at(NOW_NS + 5).position.tolist()]
 
 

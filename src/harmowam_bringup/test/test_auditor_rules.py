@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
-from trajectory_msgs.msg import JointTrajectory
 from trajectories import ARM_TOPIC, ARMS, CELL, FINGERS, GRIPPER_TOPIC, HOME, NOW_NS, message, minimum_jerk, move, only, set_time
+from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_bringup.auditor import CellAuditor, Finding, Rule, ToolLimits, audit
 from harmowam_bringup.auditor.audit import Auditor

@@ -51,7 +51,7 @@ def test_demo_leaves_its_results_and_says_that_the_task_failed(stand_ins: Path, 
     assert {"reactive", "predictive"} <= {phase["expert"] for phase in summary["phases"]}
     assert summary["auditor"]["trajectories"] > 5 and summary["auditor"]["violations"] == 0 and summary["malformed_messages"] == 0
     live = summary["auditor"]["live"]
-    assert live["trajectories"] >= summary["auditor"]["trajectories"] - 5 and live["violations"] == 0
+    assert live["trajectories"] > 5 and live["violations"] == 0
     assert "cell_node-1" in summary["config"]["processes"]
     assert (latest / "video.mp4").stat().st_size > 20_000
 

@@ -137,6 +137,12 @@ class Curve:
             np.tile(120 * _ROUNDING / h**3, (steps + 1, 1)),
         )
 
+    def moments(self, every_s: float) -> tuple[Float64, Float64]:
+        """Positions and velocities (M, N), not further apart than ``every_s``: what is continuous is told once at each point."""
+        samples, pieces = self.samples(every_s, 1), len(self._seconds)
+        last = slice(len(samples.positions) - pieces, -1)  # where pieces end that others begin at
+        return np.delete(samples.positions, last, axis=0), np.delete(samples.velocities, last, axis=0)
+
     def _fit(self) -> Float64:
         """(6, P - 1, N) coefficients of u, the share of the piece's time, for the way from the piece's first point."""
         points, h = self.points, self._seconds

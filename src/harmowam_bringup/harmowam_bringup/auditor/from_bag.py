@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rclpy.serialization import deserialize_message  # rosbags' own refuses the padding that ROS leaves after a message
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from rosbags.rosbag2 import Reader, ReaderError
-from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_bringup.auditor.audit import Measured, audit
 from harmowam_core import topics
 from harmowam_core.cell import Cell
 
 TRAJECTORY, JOINT_STATE = "trajectory_msgs/msg/JointTrajectory", "sensor_msgs/msg/JointState"
-_TYPES = get_typestore(Stores.ROS2_JAZZY)
 
 
 def audit_bag(path: Path, cell: Cell) -> dict[str, Any]:
@@ -29,15 +29,16 @@ def audit_bag(path: Path, cell: Cell) -> dict[str, Any]:
     joint_states: list[tuple[int, bytes]] = []
     try:
         with Reader(path) as bag:
-            wanted = [c for c in bag.connections if (c.topic in commands and c.msgtype == TRAJECTORY) or c.topic == topics.JOINT_STATES]
+            kinds = {**dict.fromkeys(commands, TRAJECTORY), topics.JOINT_STATES: JOINT_STATE}
+            wanted = [connection for connection in bag.connections if kinds.get(connection.topic) == connection.msgtype]
             if not {connection.topic for connection in wanted} & set(commands):
                 raise ValueError(f"{path} has no trajectories on {' or '.join(commands)}; it has {sorted(bag.topics)}")
             for connection, received_ns, data in bag.messages(connections=wanted):
                 if connection.topic == topics.JOINT_STATES:
                     joint_states.append((received_ns, bytes(data)))
                 else:
-                    trajectories.append((connection.topic, received_ns, _TYPES.deserialize_cdr(data, TRAJECTORY)))
-    except (ReaderError, SerdeError) as error:
+                    trajectories.append((connection.topic, received_ns, deserialize_message(bytes(data), JointTrajectory)))
+    except (ReaderError, RuntimeError) as error:  # RuntimeError: what ROS raises for bytes that are no message
         raise ValueError(f"{path} is not a readable rosbag2: {error}") from error
     return audit(cell, trajectories, _measured(joint_states)).to_json()
 
@@ -49,7 +50,7 @@ def _measured(joint_states: list[tuple[int, bytes]]) -> Measured:
         index = bisect_right(joint_states, time_ns, key=lambda item: item[0]) - 1
         if index < 0:
             return None
-        state: Any = _TYPES.deserialize_cdr(joint_states[index][1], JOINT_STATE)
+        state = deserialize_message(joint_states[index][1], JointState)
         return dict(zip(state.name, state.position, strict=False))
 
     return at

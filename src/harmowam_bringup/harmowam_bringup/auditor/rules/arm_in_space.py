@@ -34,8 +34,7 @@ class ArmInSpace(Check):
 
     def check(self, motion: Motion) -> Iterator[Finding]:
         """Blame the worst arm for each."""
-        samples = motion.curve.samples(EVERY_S, 1)
-        poses = self._kinematics.poses(samples.positions, samples.velocities)
+        poses = self._kinematics.poses(*motion.curve.moments(EVERY_S))
         yield from exceeding(Rule.TCP_SPEED, self._arms, poses.tcp_speed, self._limits.tcp_speed_m_s)
         yield from exceeding(Rule.ELBOW_SPEED, self._arms, poses.elbow_speed, self._limits.elbow_speed_m_s)
         outside = np.maximum(self._lower - poses.tcp, poses.tcp - self._upper).max(axis=-1)  # (M, A), m
