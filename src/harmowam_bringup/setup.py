@@ -22,5 +22,11 @@ setup(
     ],
     install_requires=["setuptools"],
     zip_safe=False,
-    entry_points={"console_scripts": ["harmowam = harmowam_bringup.cli:main", "relay_node = harmowam_bringup.drill.relay_node:main"]},
+    entry_points={
+        "console_scripts": [
+            "harmowam = harmowam_bringup.cli:main",
+            "auditor_node = harmowam_bringup.auditor.auditor_node:main",
+            "relay_node = harmowam_bringup.drill.relay_node:main",
+        ]
+    },
 )

@@ -221,6 +221,25 @@ def drill(
 
 
 @app.command()
+def audit(
+    bag: Annotated[Path, typer.Argument(help="A rosbag2: its folder, or one .mcap or .db3 file.")],
+    cell: Annotated[str, typer.Option(help="Cell profile by name, or path of a profile.")] = "franka_dual",
+    json: Json = "",
+) -> None:
+    """Judge every trajectory that a bag recorded on the command topics; exit 1 if any breaks a rule."""
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.auditor.from_bag import audit_bag, print_verdict
+        from harmowam_core.cell import load_cell
+
+        verdict = audit_bag(bag, load_cell(cell))
+    if json != "-":
+        print_verdict(verdict, console)
+    _write(json, verdict)
+    raise typer.Exit(FAILED if verdict["violations"] else 0)
+
+
+@app.command()
 def doctor(json: Json = "") -> None:
     """What this machine lacks for running the stack, and how to get it; exit 1 if something needed is missing."""
     from harmowam_bringup import doctor as checks

@@ -251,8 +251,9 @@ def _conclude(console: Console, summary: dict[str, Any], folder: Path) -> None:
     console.print(
         f"  {rates['actions_per_s']} actions/s, imagination {rates['imagination_hz']} Hz, trajectories {rates['trajectory_hz']} Hz, "
         f"observation to trajectory p95 {latency['p95']} ms; {audit['violations']} violations in {audit['trajectories']} trajectories"
+        + (f" ({audit['live']['violations']} found live)" if audit["live"] else "")
     )
-    for text in audit["first"]:
+    for text in audit["first"] or (audit["live"] or {}).get("first", []):
         console.print(Text(f"  {text}", style="yellow"))
     console.print(f"  {folder / 'summary.json'}\n  {folder / 'video.mp4'}\n  {folder / 'report.html'}")
 

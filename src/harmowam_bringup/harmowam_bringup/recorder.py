@@ -104,6 +104,7 @@ def _topics(cell: Cell, pictures: bool) -> Iterator[tuple[str, _Topic]]:
     yield topics.IMAGINATION, _Topic(ImaginationMsg, _RELIABLE, _imagination)
     yield topics.GATE_STATE, _Topic(GateStateMsg, _RELIABLE, _gate)
     yield SCORE, _Topic(String, _RELIABLE, _score)
+    yield topics.AUDITOR_VERDICT, _Topic(String, _RELIABLE, _verdict)
 
 
 def _picture(camera: str) -> Callable[[Recording, int, Image], None]:
@@ -140,3 +141,7 @@ def _gate(recording: Recording, received_ns: int, message: GateStateMsg) -> None
 
 def _score(recording: Recording, received_ns: int, message: String) -> None:
     recording.scores.append(Received(received_ns, json.loads(message.data)))
+
+
+def _verdict(recording: Recording, received_ns: int, message: String) -> None:
+    recording.live_verdict = json.loads(message.data)

@@ -41,7 +41,7 @@ class Recording:
     """Everything of one run, in order of arrival.
 
     trajectories: by topic, the messages as they were (the auditor wants them unchecked); scores: /sim/score, decoded JSON;
-    malformed: what could not be decoded, and why.
+    live_verdict: what the graph's own auditor said last; malformed: what could not be decoded, and why.
     """
 
     started_ns: int = 0
@@ -53,6 +53,7 @@ class Recording:
     gate: list[Received[GateState]] = field(default_factory=list)
     trajectories: dict[str, list[Received[Any]]] = field(default_factory=dict)
     scores: list[Received[dict[str, Any]]] = field(default_factory=list)
+    live_verdict: dict[str, Any] | None = None
     malformed: list[str] = field(default_factory=list)
 
     @property

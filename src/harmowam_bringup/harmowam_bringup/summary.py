@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from bisect import bisect_right
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harmowam_bringup import auditor
+from harmowam_bringup.auditor import audit
 from harmowam_bringup.recording import Recording, latencies_ms, percentiles, phases, rates, real_time_factor, slower_expert
 from harmowam_core.cell import Cell
 
@@ -21,11 +22,7 @@ def summarise_run(recording: Recording, cell: Cell, instruction: str, outcome: d
     config). ``success`` and ``score`` are the simulator's, None and False without its scorer.
     """
     last = recording.scores[-1].value if recording.scores else {}
-    arm_topic, gripper_topic = cell.controllers.arm_topic, cell.controllers.gripper_topic
-    auditors = [
-        auditor.audit(((item.received_ns / 1e9, item.value) for item in recording.trajectories.get(topic, [])), limits)
-        for topic, limits in ((arm_topic, auditor.arm_limits(cell)), (gripper_topic, auditor.gripper_limits(cell)))
-    ]
+    arm_topic = cell.controllers.arm_topic
     return {
         "success": bool(last.get("success", False)),
         "score": last.get("score"),
@@ -39,9 +36,23 @@ def summarise_run(recording: Recording, cell: Cell, instruction: str, outcome: d
         "rates": {**rates(recording, arm_topic), "slower_expert": slower_expert(recording).value},
         "real_time_factor": real_time_factor(recording),
         "latencies_ms": {name: percentiles(values) for name, values in latencies_ms(recording, arm_topic).items()},
-        "auditor": auditor.summarise(auditors),
+        "auditor": {**audited(recording, cell), "live": recording.live_verdict},
         "malformed_messages": len(recording.malformed),
     }
+
+
+def audited(recording: Recording, cell: Cell) -> dict[str, Any]:
+    """The auditor's verdict on all recorded trajectories."""
+
+    def measured(time_ns: int) -> dict[str, float] | None:
+        index = bisect_right(recording.joint_states, time_ns, key=lambda item: item.received_ns) - 1
+        if index < 0:
+            return None
+        state = recording.joint_states[index].value
+        return dict(zip(state.names, state.positions, strict=True))
+
+    received = [(topic, item.received_ns, item.value) for topic, items in recording.trajectories.items() for item in items]
+    return audit(cell, sorted(received, key=lambda item: item[1]), measured).to_json()
 
 
 def commit() -> str | None:

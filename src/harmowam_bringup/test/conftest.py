@@ -57,7 +57,11 @@ def stand_ins(make_package: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     make_package("harmowam_experts", **experts)
     make_package("harmowam_gate", arbiter_node=program(stand_in, "arbiter"))
     make_package("harmowam_sim", cell_node=program(stand_in, "cell"), real_cell_node=program("-m", "harmowam_sim.cell_node"))
-    prefix = make_package("harmowam_bringup", relay_node=program("-m", "harmowam_bringup.drill.relay_node"))
+    prefix = make_package(
+        "harmowam_bringup",
+        relay_node=program("-m", "harmowam_bringup.drill.relay_node"),
+        auditor_node=program("-m", "harmowam_bringup.auditor.auditor_node"),
+    )
     for folder in ("launch", "config", "rviz"):
         (prefix / "share/harmowam_bringup" / folder).symlink_to(SOURCE / folder)
     return prefix.parent

@@ -21,7 +21,7 @@ from harmowam_bringup.cli import app, with_json_target
 
 SOURCE = Path(__file__).parents[1]
 run = CliRunner().invoke
-COMMANDS = ["demo", "train", "evaluate", "up", "do", "status", "drill", "doctor", "bench", "bench graph", "bench models"]
+COMMANDS = ["demo", "train", "evaluate", "up", "do", "status", "drill", "audit", "doctor", "bench", "bench graph", "bench models"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -63,6 +63,8 @@ def test_json_without_a_file_means_standard_output() -> None:
         (["up", "/no/such.launch.yaml"], 2, "/no/such.launch.yaml"),
         (["up", "sim.launch.yaml", "seed=3"], 2, "name:=value, not 'seed=3'"),
         (["up", "sim.launch.yaml", "sead:=3"], 2, "no argument 'sead'; it has"),
+        (["audit", "no_bag"], 2, "no_bag"),
+        (["audit", ".", "--cell", "barn"], 2, "no cell profile"),
         (["dance"], 2, "No such command 'dance'"),
     ],
 )

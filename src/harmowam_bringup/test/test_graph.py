@@ -50,6 +50,8 @@ def test_demo_leaves_its_results_and_says_that_the_task_failed(stand_ins: Path, 
     assert summary["seed"] == 3 and summary["episode_seed"] == 1_000_003 and summary["stages"]["reach"] is False
     assert {"reactive", "predictive"} <= {phase["expert"] for phase in summary["phases"]}
     assert summary["auditor"]["trajectories"] > 5 and summary["auditor"]["violations"] == 0 and summary["malformed_messages"] == 0
+    live = summary["auditor"]["live"]
+    assert live["trajectories"] > 5 and live["violations"] == 0
     assert "cell_node-1" in summary["config"]["processes"]
     assert (latest / "video.mp4").stat().st_size > 20_000
 
@@ -67,7 +69,7 @@ def test_bench_measures_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     latency = figures["observation_to_trajectory_ms"]
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
     assert figures["real_time_factor"] == pytest.approx(1.0, abs=0.3)
-    assert len(figures["cpu_percent"]) == 5 and "arbiter_node-5" in figures["cpu_percent"]
+    assert len(figures["cpu_percent"]) == 6 and "arbiter_node-5" in figures["cpu_percent"]
     assert "expert, the slower" in result.output and (tmp_path / "latest/graph.json").is_file()
 
 

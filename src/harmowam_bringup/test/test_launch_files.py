@@ -30,7 +30,7 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
         installed / "launch/sim.launch.yaml", {"task": "stack_cans", "seed": "3", "preset": "mine", "real_time_factor": "1"}
     )
     nodes = {process.node: process for process in launch.processes}
-    assert list(nodes) == ["cell", "world_model", "predictive_expert", "reactive_expert", "arbiter"]
+    assert list(nodes) == ["cell", "world_model", "predictive_expert", "reactive_expert", "arbiter", "auditor"]
 
     def values(node: str) -> dict[str, object]:
         return {name: value for source in nodes[node].parameters for name, value in source["/**"]["ros__parameters"].items()}
@@ -39,7 +39,8 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
         "task": "stack_cans", "environment": "in_domain", "seed": 3, "real_time_factor": 1.0, "camera_rate": 10.0, "state_log": "",
         "cell": "franka_dual", "autostart": True,
     }  # fmt: skip
-    for node in list(nodes)[1:]:
+    assert values("auditor") == {"cell": "franka_dual", "autostart": True} and nodes["auditor"].respawn
+    for node in list(nodes)[1:-1]:
         assert values(node) == {"preset": "mine", "weights_directory": "", "device": "cpu", "backend": "openvino", "autostart": True}
         assert nodes[node].respawn
     assert nodes["cell"].shutdown_on_exit and not nodes["cell"].respawn

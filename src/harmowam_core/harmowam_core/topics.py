@@ -11,6 +11,7 @@ IMAGINATION = "/harmowam/world_model/imagination"
 PREVIEW = "/harmowam/world_model/preview"
 GATE_STATE = "/harmowam/gate/state"
 MARKERS = "/harmowam/markers"
+AUDITOR_VERDICT = "/harmowam/auditor/verdict"
 EXECUTE_TASK = "/harmowam/execute_task"  # action
 HOLD = "/harmowam/hold"  # service
 RESET = "/harmowam/reset"  # service

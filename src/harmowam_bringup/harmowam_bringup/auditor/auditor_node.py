@@ -1,0 +1,119 @@
+"""Auditor node: judges what is commanded while it is commanded. It only listens; stopping the arm is others' work."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory
+
+from harmowam_bringup.auditor.audit import CellAuditor
+from harmowam_bringup.auditor.authority import Authority
+from harmowam_bringup.auditor.limits import REST_WITHIN_S, ToolLimits
+from harmowam_bringup.auditor.verdict import Rule, Violation
+from harmowam_core import topics
+from harmowam_core.cell import load_cell
+from harmowam_core.health import Level
+from harmowam_core.lifecycle import ManagedNode, run
+from harmowam_core.qos import LATCHED, SENSOR
+
+VERDICT_PERIOD_S = 0.25
+PUBLISHERS_PERIOD_S = 1.0
+EVERY_MESSAGE = QoSProfile(depth=200)
+"""A trajectory missed by a late auditor would look like a jump of the next one."""
+
+
+class AuditorNode(ManagedNode):
+    """Each broken rule is a fault on /diagnostics from then on; the counts are on topics.AUDITOR_VERDICT."""
+
+    def __init__(self) -> None:
+        super().__init__("auditor")
+
+    def declare(self) -> None:
+        """The cell and what the profile does not say."""
+        tools = ToolLimits()
+        self.parameter("cell", "franka_dual", "Cell profile by name, or path of a profile.", read_only=True)
+        for name, default, description, upper in (
+            ("tcp_speed_m_s", tools.tcp_speed_m_s, "Fastest a tool centre point may move.", 3.0),
+            ("elbow_speed_m_s", tools.elbow_speed_m_s, "Fastest an elbow may move.", 3.0),
+            ("tool_tilt_rad", tools.tool_tilt_rad, "Furthest a tool may lean from straight down.", 3.2),
+            ("rest_within_s", REST_WITHIN_S, "Latest end of a trajectory after it arrived.", 10.0),
+        ):
+            self.parameter(name, default, description, lower=0.01, upper=upper, read_only=True)
+
+    def configure(self) -> None:
+        """Read the cell; the verdict begins here."""
+        cell = load_cell(self._value("cell"))
+        tools = ToolLimits(*(self._value(name) for name in ("tcp_speed_m_s", "elbow_speed_m_s", "tool_tilt_rad")))
+        self.auditor = CellAuditor(cell, tools, self._value("rest_within_s"))
+        self._told: set[Rule] = set()
+        self._authorities = {topic: Authority(topic) for topic in self.auditor.sources}
+        self._verdicts = self.create_lifecycle_publisher(String, topics.AUDITOR_VERDICT, LATCHED)
+
+    def activate(self) -> None:
+        """Start to listen."""
+        self.auditor.forget()
+        self._joint_state = b""
+        for topic in self.auditor.sources:
+            self.create_subscription(JointTrajectory, topic, partial(self._judge, topic), EVERY_MESSAGE)
+        # Serialized: one in hundreds is looked at.
+        self.create_subscription(JointState, topics.JOINT_STATES, self._keep, SENSOR, raw=True)
+        self.create_timer(VERDICT_PERIOD_S, self._publish)
+        self.create_timer(PUBLISHERS_PERIOD_S, self._count_publishers)
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def _keep(self, data: bytes) -> None:
+        self._joint_state = data
+
+    def _measured(self, _: int) -> Mapping[str, float] | None:
+        if not self._joint_state:
+            return None
+        state = deserialize_message(self._joint_state, JointState)
+        return dict(zip(state.name, state.position, strict=False))
+
+    def _judge(self, topic: str, message: JointTrajectory) -> None:
+        started_s = time.monotonic()
+        self._report(self.auditor.check(topic, message, self.now_ns(), self._measured))
+        self.health.event(f"{self.auditor.sources[topic]} trajectory")
+        self.health.latency("judgement", time.monotonic() - started_s)
+
+    def _count_publishers(self) -> None:
+        for topic, authority in self._authorities.items():
+            infos = self.get_publishers_info_by_topic(topic)
+            names = [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos]
+            found = authority.update(names, time.monotonic())
+            if found is not None:
+                self._report([self.auditor.blame(topic, found)])
+            if names:
+                self.health.clear(topic)
+            else:
+                self.health.fault(topic, "nobody publishes it", Level.WARN)
+
+    def _report(self, violations: Iterable[Violation]) -> None:
+        for violation in violations:
+            rule = violation.rule
+            if rule not in self._told:
+                self._told.add(rule)
+                self.get_logger().error(str(violation))
+            self.health.fault(rule.value, f"{self.auditor.verdict.by_rule[rule]} times, last {violation}")
+
+    def _publish(self) -> None:
+        self._verdicts.publish(String(data=json.dumps(self.auditor.verdict.to_json())))
+
+
+def main() -> None:
+    """Run the node."""
+    run(AuditorNode)
+
+
+if __name__ == "__main__":
+    main()

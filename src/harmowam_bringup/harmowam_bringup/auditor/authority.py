@@ -1,0 +1,32 @@
+"""Whether one publisher alone commands a controller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harmowam_bringup.auditor.verdict import Finding, Rule
+
+GHOST_S = 25.0
+"""A killed publisher is still listed until the middleware gives it up (20 s); its successor bears the same name."""
+
+
+class Authority:
+    """Told from time to time who publishes on ``topic``."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._several_since_s: float | None = None
+        self._told = False
+
+    def update(self, publishers: Sequence[str], now_s: float) -> Finding | None:
+        """Full names of the publishing nodes, steady time. The finding comes once, until only one is left."""
+        if len(publishers) <= 1:
+            self._several_since_s, self._told = None, False
+            return None
+        if self._several_since_s is None:
+            self._several_since_s = now_s
+        ghost = len(set(publishers)) == 1 and now_s - self._several_since_s <= GHOST_S
+        if self._told or ghost:
+            return None
+        self._told = True
+        return Finding(Rule.SECOND_PUBLISHER, f"{self._topic} ({', '.join(sorted(publishers))})", len(publishers), 1)
