@@ -15,6 +15,9 @@ Float64 = NDArray[np.float64]
 GRID_NS = 20_000_000
 """All points of a trajectory but its first lie on multiples of this, so that a repeated stretch has the same pieces."""
 
+SHORTEST_NS = 1_000_000
+"""No piece of a trajectory is shorter."""
+
 
 @dataclass(frozen=True)
 class JointMotion:
@@ -128,8 +131,11 @@ class JointSpline:
         return JointMotion(sample.positions[0], sample.velocities[0], sample.accelerations[0])
 
     def between(self, start_ns: int, end_ns: int) -> JointSpline:
-        """From ``start_ns`` up to its last point before ``end_ns``; at least the first point. It is exact when points lie on the grid."""
-        inside = (self.times_ns > start_ns) & (self.times_ns < end_ns)
+        """From ``start_ns`` up to its last point before ``end_ns``; at least the first point. It is exact when points lie on the grid.
+
+        A point that follows ``start_ns`` at once is left out: over microseconds, rounding would look like jerk.
+        """
+        inside = (self.times_ns > start_ns + SHORTEST_NS) & (self.times_ns < end_ns)
         first = self.motion(start_ns)
         return JointSpline(
             np.concatenate([[start_ns], self.times_ns[inside]]),

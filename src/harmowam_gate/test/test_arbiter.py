@@ -200,6 +200,15 @@ def test_a_killed_expert_holds_the_arm_when_it_is_needed(make_rig):
     assert "predictive" in state.text
 
 
+@pytest.mark.parametrize("before_grid_ns", [1, 1_000, 900_000])
+def test_ticks_just_before_a_grid_time_see_no_jerk(make_rig, before_grid_ns):
+    rig = make_rig(selector="predictive")
+    rig.now_ns -= before_grid_ns
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 60, circle)
+    assert all(o.state.status is Status.EXECUTING for o in rig.outputs[5:])
+
+
 def test_the_gate_gone_holds_the_arm(make_rig):
     rig = make_rig()
     rig.arbiter.start_task("go", rig.now_ns)
