@@ -135,7 +135,9 @@ def has_event(corpus: Corpus) -> NDArray[np.bool_]:
     """Frames (N,) of rollouts in which a gripper opens or closes; where one merely reaches, nothing says when it would interact."""
     found = np.zeros(len(corpus), bool)
     for first, last in corpus.bounds():
-        found[first : last + 1] = any(len(gripper_events(corpus.commanded[first : last + 1, arm])) for arm in range(corpus.commanded.shape[1]))
+        found[first : last + 1] = any(
+            len(gripper_events(corpus.commanded[first : last + 1, arm])) for arm in range(corpus.commanded.shape[1])
+        )
     return found
 
 
