@@ -1,6 +1,6 @@
 """Scripted demonstrators of the tasks, and the one way of recording what any scripted agent does.
 
-    python -m harmowam_sim.demonstrators --episodes 50 --json out.json     success in every task and environment
+python -m harmowam_sim.demonstrators --episodes 50 --json out.json     success in every task and environment
 """
 
 from __future__ import annotations

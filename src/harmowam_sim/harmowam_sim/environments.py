@@ -364,9 +364,7 @@ def _block(
     return None
 
 
-def _clutter(
-    task: str, environment: str, avoid: set[str], rng: np.random.Generator
-) -> tuple[list[ObjectKind], int, list[ObjectKind]]:
+def _clutter(task: str, environment: str, avoid: set[str], rng: np.random.Generator) -> tuple[list[ObjectKind], int, list[ObjectKind]]:
     """What else stands on the table: clutter, how much of it must find room, and rivals of the target's own sort."""
     rivals = _without(TRAIN_FRUITS if task == "pick_fruit" else TRAIN_CANS, avoid)
     if environment == "background":

@@ -359,5 +359,3 @@ def grasp_yaw(cell: SimCell, name: str) -> float:
 
 def _wrapped(angle: float, period: float) -> float:
     return (angle + period / 2) % period - period / 2
-
-

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from harmowam_training.commit import describe_commit
 from harmowam_sim.intervals import wilson
+from harmowam_training.commit import describe_commit
 
 if TYPE_CHECKING:
     from harmowam_sim.environments import Start

@@ -251,9 +251,7 @@ def conditions_at(
     return Conditions(encoded.latents[views, frames].float(), goals, encoded.text[corpus.rollout[frames]], torch.from_numpy(hands))
 
 
-def windows(
-    encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], steps: int, views: NDArray[np.int64] | int = 0
-) -> Tensor:
+def windows(encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], steps: int, views: NDArray[np.int64] | int = 0) -> Tensor:
     """Latents of the current and the next frames (n, steps + 1, C, h, w)."""
     rows = np.concatenate([frames[:, None], corpus.later(frames, steps)], 1)
     return encoded.latents[views if isinstance(views, int) else views[:, None], rows].float()

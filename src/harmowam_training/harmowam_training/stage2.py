@@ -131,6 +131,16 @@ def gate_labels(corpus: Corpus) -> NDArray[np.bool_]:
     return labels
 
 
+def has_event(corpus: Corpus) -> NDArray[np.bool_]:
+    """Frames (N,) of rollouts in which a gripper opens or closes; where one merely reaches, nothing says when it would interact."""
+    found = np.zeros(len(corpus), bool)
+    for first, last in corpus.bounds():
+        found[first : last + 1] = any(
+            len(gripper_events(corpus.commanded[first : last + 1, arm])) for arm in range(corpus.commanded.shape[1])
+        )
+    return found
+
+
 def near_events(corpus: Corpus) -> NDArray[np.bool_]:
     """Frames close to a gripper event (N,)."""
     near = np.zeros(len(corpus), bool)
@@ -149,7 +159,7 @@ class GateBatches:
         self.rng = np.random.default_rng(seed)
         self.generator = torch.Generator().manual_seed(seed)
         self.labels = gate_labels(corpus)
-        self.frames = np.flatnonzero(~corpus.masked)
+        self.frames = np.flatnonzero(~corpus.masked & has_event(corpus))
 
     def sample(self, size: int, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Scene, wrists and labels of random frames."""

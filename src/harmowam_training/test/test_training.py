@@ -10,11 +10,11 @@ import torch
 import typer
 from torch import nn
 
+from harmowam_sim.intervals import wilson
 from harmowam_training.config import load_training_config
 from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_rollout, split_paths
 from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, summarise
 from harmowam_training.hindsight import grasp_and_release, grounding_labels
-from harmowam_sim.intervals import wilson
 from harmowam_training.loop import Loop
 from harmowam_training.straight_line import HOVER_M, StraightLineExpert
 

@@ -141,7 +141,9 @@ def test_grounding_learns_which_of_two_blobs_is_meant() -> None:
 def test_transformer_learns_a_residual() -> None:
     torch.manual_seed(0)
     model = VideoTransformer(PRESET)
-    conditions = Conditions(torch.randn(4, PRESET.autoencoder.latent, 8, 10), torch.randn(4, 6, 8, 10), torch.randn(4, 384), torch.randn(4, 24))
+    conditions = Conditions(
+        torch.randn(4, PRESET.autoencoder.latent, 8, 10), torch.randn(4, 6, 8, 10), torch.randn(4, 384), torch.randn(4, 24)
+    )
     residual = torch.randn(4, 12 * PRESET.autoencoder.latent, 8, 10)
     values = losses(model, lambda: flow_matching_loss(model, residual, conditions), 30)
     assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5])
