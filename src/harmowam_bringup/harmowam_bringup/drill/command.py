@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from harmowam_msgs.srv import SetFault
+from rclpy.node import NodeNameNonExistentError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +16,8 @@ from harmowam_bringup.drill.modes import MODES
 from harmowam_bringup.session import GraphClient, GraphError
 from harmowam_core import topics
 
+SETTLED_S = 0.5
+"""Discovery is over when nothing new was found for this long."""
 NO_RELAY = "no relay runs in this ROS domain; start the graph with drill:=true (harmowam up sim.launch.yaml drill:=true)"
 
 
@@ -40,8 +44,25 @@ class RelayClient(GraphClient):
         return str(answer.result().message)
 
     def topics(self) -> list[str]:
-        """All relayed topics."""
-        inputs = self.node.get_subscriber_names_and_types_by_node(topics.RELAY_NODE, "/")
+        """All relayed topics; discovery names them one by one, so they are all there when no more have come for a while."""
+        known: list[str] = []
+        changed_s = time.monotonic()
+
+        def settled() -> bool:
+            nonlocal known, changed_s
+            now = self._discovered()
+            if now != known:
+                known, changed_s = now, time.monotonic()
+            return bool(known) and time.monotonic() - changed_s > SETTLED_S
+
+        self.spin(settled, session.ANSWER_S, "the relay's topics")
+        return known
+
+    def _discovered(self) -> list[str]:
+        try:
+            inputs = self.node.get_subscriber_names_and_types_by_node(topics.RELAY_NODE, "/")
+        except NodeNameNonExistentError:  # its service was found before its name
+            return []
         return sorted(name.removeprefix(topics.RELAY_PREFIX) for name, _ in inputs if name.startswith(topics.RELAY_PREFIX + "/"))
 
     def says(self) -> str:
