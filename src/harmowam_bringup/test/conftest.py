@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harmowam_bringup.session import free_domain
+
 SOURCE = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules that tests share
 
@@ -65,3 +67,12 @@ def stand_ins(make_package: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     for folder in ("launch", "config", "rviz"):
         (prefix / "share/harmowam_bringup" / folder).symlink_to(SOURCE / folder)
     return prefix.parent
+
+
+@pytest.fixture
+def domain_id(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A domain of its own, which is also the environment's."""
+    domain = free_domain()
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    return domain

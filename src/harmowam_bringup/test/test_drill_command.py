@@ -14,21 +14,12 @@ from harmowam_bringup.cli import app
 from harmowam_bringup.drill.modes import MODES
 from harmowam_bringup.drill.relayed import relayed_topics
 from harmowam_bringup.launch_yaml import read_launch
-from harmowam_bringup.session import GraphSession, free_domain
+from harmowam_bringup.session import GraphSession
 from harmowam_core import topics
 from harmowam_core.cell import load_cell
 from harmowam_core.qos import SENSOR
 
 run = CliRunner().invoke
-
-
-@pytest.fixture
-def domain_id(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A domain of its own, which is also the environment's."""
-    domain = free_domain()
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    return domain
 
 
 def test_topics_of_a_running_graph_are_listed_broken_and_healed(stand_ins: Path, tmp_path: Path, domain_id: int) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from harmowam_bringup import bench, session
 from harmowam_bringup.cli import app
 from harmowam_bringup.launch_yaml import read_launch
-from harmowam_bringup.session import GraphError, GraphSession, free_domain
+from harmowam_bringup.session import GraphError, GraphSession
 
 run = CliRunner().invoke
 
@@ -25,15 +25,6 @@ def launch_file(folder: Path, node: str) -> Path:
     path = folder / "some.launch.yaml"
     path.write_text(f"launch:\n  - node: {{{node}, respawn: 'true'}}\n")
     return path
-
-
-@pytest.fixture
-def domain_id(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A domain of its own, which is also the environment's."""
-    domain = free_domain()
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    return domain
 
 
 def test_demo_leaves_its_results_and_says_that_the_task_failed(stand_ins: Path, tmp_path: Path) -> None:
