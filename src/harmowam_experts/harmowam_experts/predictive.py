@@ -23,8 +23,10 @@ from harmowam_core.scene_view import SceneView
 from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
 from harmowam_experts.poses import decode_deltas
 
+SCENE_DROPOUT = 0.4  # while training: near what it handles, the hand must find its way by itself
 WINDOW = 7  # world-model tokens around the hand, a side
-STATE = 2 * (6 + 2 * 6) + 2  # per arm: height, yaw (2), tilt (2), opening, then offsets to target and goal at two scales; confidences
+STATE = 2 * (6 + 2 * 3) + 1  # per arm: height, yaw (2), tilt (2), opening, then the offset to the next point at two scales; confidence
+HELD_OPENING = (0.06, 0.90)  # a hand this far open is closing on something, or holds it
 
 
 class PredictiveInputs(NamedTuple):
@@ -160,7 +162,7 @@ def predictive_loss(network: PredictiveNetwork, inputs: PredictiveInputs, chunk:
     """Flow matching with x-prediction; chunk: (B, K, 14); weight: (B, K), 0 where a target is unknown."""
     t = torch.rand(len(chunk), device=chunk.device)
     mix = t[:, None, None]
-    keep_scene = (torch.rand(len(chunk), device=chunk.device) > 0.2).float()
+    keep_scene = (torch.rand(len(chunk), device=chunk.device) > SCENE_DROPOUT).float()
     context, state = network.context(inputs, keep_scene)
     predicted = network((1 - mix) * torch.randn_like(chunk) + mix * chunk, t, context, state)
     error = (predicted.float() - chunk).square().mean(-1) / (1 - mix[..., 0]).clamp(min=0.1)
@@ -176,6 +178,8 @@ def state_vector(
 ) -> NDArray[np.float32]:
     """What the hand feels, relative to itself: (B, A, 3) m, (B, A, 4), (B, A), grounded (B, 2, 3) m, (B, 2) to (B, STATE).
 
+    Only the offset to the *next* point is told, and only to the hand nearest to it: the target, or the goal once a hand holds something.
+    Where goal and target lie to each other, and to the other hand, is a habit of the demonstrated region, and no business of a grasp.
     Offsets saturate (tanh at 2 and at 6 cm): far away only the direction is left.
     """
     x, y, z, w = np.moveaxis(orientation, -1, 0)
@@ -190,9 +194,16 @@ def state_vector(
         ],
         -1,
     )  # (B, A, 6)
-    offset = (points[:, None] - position[:, :, None]).reshape(*position.shape[:2], -1)  # (B, A, 6)
-    numbers = np.concatenate([own, np.tanh(offset / 0.02), np.tanh(offset / 0.06)], -1)
-    return np.concatenate([numbers.reshape(len(position), -1), confidence], -1).astype(np.float32)
+    rows = np.arange(len(position))
+    holding = ((opening > HELD_OPENING[0]) & (opening < HELD_OPENING[1])).any(1)
+    following = holding.astype(np.int64)  # 0: target, 1: goal
+    offset = points[rows, following][:, None] - position  # (B, A, 3)
+    nearest = np.linalg.norm(offset, axis=-1).argmin(1)
+    mine = np.zeros_like(opening)
+    mine[rows, nearest] = 1
+    told = offset * mine[..., None]
+    numbers = np.concatenate([own, np.tanh(told / 0.02), np.tanh(told / 0.06)], -1)
+    return np.concatenate([numbers.reshape(len(position), -1), confidence[rows, following][:, None]], -1).astype(np.float32)
 
 
 def hand_coordinates(view: SceneView, position: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -92,6 +92,23 @@ def test_state_saturates_and_ignores_where_the_hand_is() -> None:
     assert np.abs(state(0, 0.11) - state(0, 0.13)).max() > 0.3
 
 
+def test_state_tells_the_next_point_alone_to_the_nearest_hand() -> None:
+    position = np.float32([[[0.5, 0.1, 0.1], [0.3, -0.4, 0.3]]])
+    down = np.float32([[[1, 0, 0, 0], [1, 0, 0, 0]]])
+    sure = np.float32([[0.9, 0.7]])
+
+    def state(opening: float, target: tuple[float, ...], goal: tuple[float, ...]) -> np.ndarray:
+        return state_vector(position, down, np.float32([[opening, 1.0]]), np.float32([[target, goal]]), sure)[0]
+
+    here, there, elsewhere = (0.5, 0.12, 0.02), (0.45, 0.3, 0.02), (0.6, -0.1, 0.02)
+    np.testing.assert_array_equal(state(1.0, here, there), state(1.0, here, elsewhere))  # an open hand goes to the target
+    np.testing.assert_array_equal(state(0.5, here, there), state(0.5, elsewhere, there))  # a full one to the goal
+    assert np.abs(state(1.0, here, there) - state(1.0, elsewhere, there)).max() > 0.3
+    assert (state(1.0, here, there)[-1], state(0.5, here, there)[-1]) == (sure[0, 0], sure[0, 1])
+    right = state(1.0, here, there)[12:24]
+    assert not right[6:].any()  # the other hand is told nothing
+
+
 def test_reactive_expert_is_anchored_at_the_measured_pose() -> None:
     torch.manual_seed(0)
     reactive = ReactiveExpert(PRESET, ReactiveNetwork(PRESET))
