@@ -25,7 +25,7 @@ from harmowam_experts.poses import decode_deltas
 
 SCENE_DROPOUT = 0.4  # while training: near what it handles, the hand must find its way by itself
 WINDOW = 7  # world-model tokens around the hand, a side
-STATE = 2 * (6 + 2 * 3) + 1  # per arm: height, yaw (2), tilt (2), opening, then the offset to the next point at two scales; confidence
+STATE = 2 * (6 + 2 * 3) + 2  # per arm: height, yaw (2), tilt (2), opening, the offset to the next point at two scales; then two more
 HELD_OPENING = (0.06, 0.90)  # a hand this far open is closing on something, or holds it
 
 
@@ -180,7 +180,8 @@ def state_vector(
 
     Only the offset to the *next* point is told, and only to the hand nearest to it: the target, or the goal once a hand holds something.
     Where goal and target lie to each other, and to the other hand, is a habit of the demonstrated region, and no business of a grasp.
-    Offsets saturate (tanh at 2 and at 6 cm): far away only the direction is left.
+    Offsets saturate (tanh at 2 and at 6 cm): far away only the direction is left. Two more numbers: the confidence in that point, and how
+    near the target is to the goal (tanh at 6 cm), or an open hand above it could not tell whether it comes or has just let go.
     """
     x, y, z, w = np.moveaxis(orientation, -1, 0)
     own = np.stack(
@@ -203,7 +204,9 @@ def state_vector(
     mine[rows, nearest] = 1
     told = offset * mine[..., None]
     numbers = np.concatenate([own, np.tanh(told / 0.02), np.tanh(told / 0.06)], -1)
-    return np.concatenate([numbers.reshape(len(position), -1), confidence[rows, following][:, None]], -1).astype(np.float32)
+    to_go = np.tanh(np.linalg.norm(points[:, 1] - points[:, 0], axis=-1) / 0.06)
+    shared = np.stack([confidence[rows, following], to_go], -1)
+    return np.concatenate([numbers.reshape(len(position), -1), shared], -1).astype(np.float32)
 
 
 def hand_coordinates(view: SceneView, position: NDArray[np.float32]) -> NDArray[np.float32]:

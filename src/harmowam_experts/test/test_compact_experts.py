@@ -101,10 +101,11 @@ def test_state_tells_the_next_point_alone_to_the_nearest_hand() -> None:
         return state_vector(position, down, np.float32([[opening, 1.0]]), np.float32([[target, goal]]), sure)[0]
 
     here, there, elsewhere = (0.5, 0.12, 0.02), (0.45, 0.3, 0.02), (0.6, -0.1, 0.02)
-    np.testing.assert_array_equal(state(1.0, here, there), state(1.0, here, elsewhere))  # an open hand goes to the target
-    np.testing.assert_array_equal(state(0.5, here, there), state(0.5, elsewhere, there))  # a full one to the goal
+    np.testing.assert_allclose(state(1.0, here, there), state(1.0, here, elsewhere), atol=0.01)  # an open hand goes to the target
+    np.testing.assert_allclose(state(0.5, here, there), state(0.5, elsewhere, there), atol=0.01)  # a full one to the goal
     assert np.abs(state(1.0, here, there) - state(1.0, elsewhere, there)).max() > 0.3
-    assert (state(1.0, here, there)[-1], state(0.5, here, there)[-1]) == (sure[0, 0], sure[0, 1])
+    assert (state(1.0, here, there)[-2], state(0.5, here, there)[-2]) == (sure[0, 0], sure[0, 1])
+    assert state(1.0, here, here)[-1] == 0 and state(1.0, here, there)[-1] > 0.9  # whether there is anything left to do
     right = state(1.0, here, there)[12:24]
     assert not right[6:].any()  # the other hand is told nothing
 

@@ -83,7 +83,7 @@ HELD_OUT_APPEARANCES: tuple[Appearance, ...] = (
     Appearance((0.68, 0.55, 0.82), "checker", (0.84, 0.68, 0.94), (0.46, 0.52, 0.44), (0.30, 0.30, 0.34), (0.5, -0.6, 2.3), 0.55, 0.30),
     Appearance((0.38, 0.46, 0.20), "checker", (0.48, 0.58, 0.28), (0.55, 0.60, 0.74), (0.44, 0.40, 0.36), (0.7, 0.7, 2.0), 0.62, 0.36),
 )
-# Play's tables are jittered around these; each is at least PALETTE_GAP away from every held-out table.
+# Play's tables are jittered around these, or of any colour at all; each is at least PALETTE_GAP away from every held-out table.
 TRAIN_TABLES: tuple[Triple, ...] = (
     (0.80, 0.68, 0.52), (0.62, 0.48, 0.34), (0.42, 0.30, 0.22), (0.90, 0.88, 0.84), (0.70, 0.70, 0.70), (0.48, 0.49, 0.51),
     (0.26, 0.26, 0.27), (0.66, 0.76, 0.88), (0.90, 0.78, 0.66), (0.72, 0.82, 0.62), (0.85, 0.70, 0.70), (0.94, 0.92, 0.70),
@@ -91,6 +91,8 @@ TRAIN_TABLES: tuple[Triple, ...] = (
 )  # fmt: skip
 TABLE_JITTER = 0.04
 PALETTE_GAP = 0.10
+ANY_COLOUR_SHARE = 0.6
+ANY_COLOUR_GAP = 0.15  # of those, from every held-out table: more than the jitter of the others leaves
 PALETTE_CONTRAST = 0.2
 
 
@@ -391,12 +393,12 @@ def sample_train_appearance(rng: np.random.Generator, kinds: Iterable[ObjectKind
     """A look for play: wide, but never near a held-out table or wall, nor so near an object's colour that it disappears."""
     colours = [kind.geoms[0].rgba[:3] for kind in kinds]
     for _ in range(20):
-        table, second = (_vary(TRAIN_TABLES[int(rng.integers(len(TRAIN_TABLES)))], rng) for _ in range(2))
+        table, second = (_train_table(rng) for _ in range(2))
         if all(np.linalg.norm(np.subtract(colour, table)) > PALETTE_CONTRAST for colour in colours):
             break
     pattern = rng.random()
     while True:
-        wall = rng.uniform(0.45, 0.95, 3) if rng.random() < 0.5 else np.full(3, rng.uniform(0.4, 0.95)) + rng.normal(0, 0.02, 3)
+        wall = rng.uniform(0.3, 0.95, 3) if rng.random() < 0.5 else np.full(3, rng.uniform(0.3, 0.95)) + rng.normal(0, 0.02, 3)
         if all(np.linalg.norm(wall - look.wall_rgb) > PALETTE_GAP for look in HELD_OUT_APPEARANCES):
             break
     return replace(
@@ -410,6 +412,17 @@ def sample_train_appearance(rng: np.random.Generator, kinds: Iterable[ObjectKind
         light_intensity=float(rng.uniform(0.45, 0.68)),
         ambient=float(rng.uniform(0.26, 0.40)),
     )
+
+
+def _train_table(rng: np.random.Generator) -> Triple:
+    """A table's colour for play."""
+    if rng.random() >= ANY_COLOUR_SHARE:
+        return _vary(TRAIN_TABLES[int(rng.integers(len(TRAIN_TABLES)))], rng)
+    held_out = np.array([rgb for look in HELD_OUT_APPEARANCES for rgb in (look.table_rgb, look.table_rgb_2)])
+    while True:
+        colour = rng.uniform(0.08, 0.95, 3)
+        if (np.linalg.norm(held_out - colour, axis=1) > ANY_COLOUR_GAP).all():
+            return _triple(colour)
 
 
 def _vary(rgb: Triple, rng: np.random.Generator) -> Triple:

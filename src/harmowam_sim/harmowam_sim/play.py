@@ -45,8 +45,8 @@ from harmowam_sim.servo import EndEffectorCommand
 Float64 = NDArray[np.float64]
 
 PLAY_REGION = Region((0.35, 0.67), (-0.17, 0.43))
-START_REGION = Region((0.34, 0.62), (-0.10, 0.38))
-START_HEIGHTS_M = (0.14, 0.36)
+START_REGION = Region((0.26, 0.68), (-0.18, 0.43))
+START_HEIGHTS_M = (0.14, 0.48)  # also far above any path: a hand that has drifted there must be imagined coming back
 PLAY_STEPS = 140
 REACH_SHARE = 0.3
 OBSTACLE_SHARE = 0.5
@@ -105,7 +105,7 @@ def _try_play(seed: int, rng: np.random.Generator) -> PlaySpec | None:
         layout.scatter([obstacles[int(rng.integers(len(obstacles)))]], PLAY_REGION, rng, max_yaw_rad=0.6)
     clutter = list(TRAIN_CLUTTER.values())
     taken = {placement.kind.name for placement in layout.placements}
-    extras = [clutter[int(i)] for i in rng.permutation(len(clutter))[: int(rng.integers(0, 6))]]
+    extras = [clutter[int(i)] for i in rng.permutation(len(clutter))[: int(rng.integers(0, 8))]]
     layout.scatter([kind for kind in extras if kind.name not in taken], CLUTTER_REGION, rng)
     standing = {placement.kind.name for placement in layout.placements}
     activities = _plan([kind for kind in movable if kind.name in standing], [kind for kind in goals if kind.name in standing], rng)

@@ -26,6 +26,7 @@ from harmowam_training.parallel import barrier, rank, world_size
 from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
 from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, hand_vector
 from harmowam_world_model.grounding import Grounding, GroundingOutput, grounding_loss, read_heat_maps
+from harmowam_world_model.protocol import OVER_GOAL_M
 from harmowam_world_model.transformer import Conditions, flow_matching_loss, goal_channels, sample_residual
 
 CHUNK = 64
@@ -180,7 +181,21 @@ def encode_corpus(
     joined = {name: torch.cat([s[name] for s in stored]) for name in stored[0]}
     view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
     points = view.unproject(joined["pixels"].numpy(), joined["heights_m"].numpy()).astype(np.float32)
+    remember_goals(corpus, view, joined["pixels"], joined["heights_m"], points)
     return EncodedCorpus(latents=latents, **joined, points=points, text=text[:, 0].clone())
+
+
+def remember_goals(corpus: Corpus, view: SceneView, pixels: Tensor, heights_m: Tensor, points: NDArray[np.float32]) -> None:
+    """Where a hand hides the goal, put in its place what GroundingMemory would still know: the goal, to within the jitter of training.
+
+    What the network sees there follows the hand, and who learnt from it would not correct a hand that is a little off.
+    """
+    labels = grounding_labels(corpus)
+    beside = np.linalg.norm(corpus.position[..., :2] - labels.points[:, None, 1, :2], axis=-1)  # (N, A)
+    hidden = labels.known[:, 1] & (beside < OVER_GOAL_M).any(1)
+    points[hidden, 1] = labels.points[hidden, 1]
+    heights_m[hidden, 1] = torch.from_numpy(labels.points[hidden, 1, 2])
+    pixels[hidden, 1] = torch.from_numpy(labels.pixels(view)[hidden, 1])
 
 
 @torch.inference_mode()

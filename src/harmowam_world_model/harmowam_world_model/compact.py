@@ -123,14 +123,16 @@ class CompactWorldModel:
         generator = torch.Generator().manual_seed((seed * 1_000_003 + stamp_ns) % (1 << 62))
         return torch.randn(self.networks.transformer.future, *self.preset.grid, generator=generator)
 
-    def ground(self, images: Tensor, text: Tensor, memories: Sequence[GroundingMemory]) -> tuple[Tensor, list[tuple[GroundedPoint, ...]]]:
-        """Pixels (B, 2, 2) and points; where the model is unsure, the episode's last confident point stands."""
+    def ground(
+        self, images: Tensor, text: Tensor, memories: Sequence[GroundingMemory], hands: Sequence[NDArray[np.float32]]
+    ) -> tuple[Tensor, list[tuple[GroundedPoint, ...]]]:
+        """Pixels (B, 2, 2) and points to go by, from what is seen and what each episode remembers; hands: (A, 3) m each."""
         output = self.networks.grounding(images, text)
         pixels, confidence = read_heat_maps(output.logits.float())
         points = grounded_points(self.view, pixels.cpu(), output.height_m.float().cpu(), confidence.cpu())
         kept = []
-        for seen, memory in zip(points, memories, strict=True):
-            kept.append(tuple(memory.update(point, self.preset.grounding.confidence_threshold) for point in seen))
+        for seen, memory, tools in zip(points, memories, hands, strict=True):
+            kept.append(tuple(memory.update(point, self.preset.grounding.confidence_threshold, tools) for point in seen))
         used = torch.from_numpy(np.array([[p.pixel for p in group] for group in kept]))
         return used.to(self.device), kept
 
@@ -164,7 +166,7 @@ class CompactWorldModel:
             raise ValueError(f"scene image is {tuple(images.shape[-2:])}, preset '{self.preset.name}' needs {self.preset.scene_size}")
         with torch.autocast(self.device, torch.bfloat16):
             text = self.encoder.encode([o.instruction for o in observations]).to(self.device)
-            pixels, points = self.ground(images, text, memories)
+            pixels, points = self.ground(images, text, memories, [o.ee_position for o in observations])
             grounded = time.perf_counter()
             latent = self.networks.autoencoder.encode(images).float()
             residual, hidden = self._denoised(observations, latent, pixels, points, text, seed)

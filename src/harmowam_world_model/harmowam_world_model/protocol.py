@@ -5,19 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harmowam_core.stages import GroundedPoint, Imagination, Observation
+
+OVER_GOAL_M = 0.10  # a hand no further beside the goal hides it from the scene camera
 
 
 class GroundingMemory:
-    """What one episode remembers of the grounding: its last confident points. Make a new one for each task."""
+    """What one episode remembers of the grounding: its last confident points, the goal's from before a hand hid it.
+
+    Where the hand covers the goal, a model can but guess that the hand is right, and would follow it wherever it errs.
+    Make a new one for each task.
+    """
 
     def __init__(self) -> None:
         self._points: dict[str, GroundedPoint] = {}
+        self._goal_seen = False
 
-    def update(self, point: GroundedPoint, threshold: float) -> GroundedPoint:
-        """The point itself if it is confident or the first; else the last confident one of that label."""
-        if point.confidence >= threshold or point.label not in self._points:
+    def update(self, point: GroundedPoint, threshold: float, hands: NDArray[np.float32]) -> GroundedPoint:
+        """The point to go by, given what is seen now and where the hands (A, 3), m, are."""
+        known = self._points.get(point.label, point)
+        hidden = point.label == "goal" and bool((np.linalg.norm(hands[:, :2] - known.position[:2], axis=1) < OVER_GOAL_M).any())
+        sure = point.confidence >= threshold
+        if known is point or (sure and not (hidden and self._goal_seen)):
             self._points[point.label] = point
+            self._goal_seen |= point.label == "goal" and sure and not hidden
         return self._points[point.label]
 
 

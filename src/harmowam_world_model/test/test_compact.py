@@ -62,11 +62,28 @@ def test_memory_keeps_the_last_confident_point() -> None:
     def point(u: float, confidence: float) -> GroundedPoint:
         return GroundedPoint("target", np.float32([u, 1]), np.zeros(3, np.float32), confidence)
 
+    memory, over_it = GroundingMemory(), np.zeros((2, 3), np.float32)  # a target may be pushed: a hand over it changes nothing
+    assert memory.update(point(1, 0.1), 0.25, over_it).pixel[0] == 1  # nothing better yet
+    assert memory.update(point(2, 0.9), 0.25, over_it).pixel[0] == 2
+    assert memory.update(point(3, 0.1), 0.25, over_it).pixel[0] == 2
+    assert memory.update(point(4, 0.3), 0.25, over_it).pixel[0] == 4
+
+
+def test_memory_does_not_follow_the_hand_that_hides_the_goal() -> None:
+    def goal(x: float) -> GroundedPoint:
+        return GroundedPoint("goal", np.zeros(2, np.float32), np.float32([x, 0.3, 0.1]), 0.9)
+
+    def hands(x: float) -> np.ndarray:
+        return np.float32([[x, 0.3, 0.2], [0.5, -0.4, 0.3]])
+
     memory = GroundingMemory()
-    assert memory.update(point(1, 0.1), 0.25).pixel[0] == 1  # nothing better yet
-    assert memory.update(point(2, 0.9), 0.25).pixel[0] == 2
-    assert memory.update(point(3, 0.1), 0.25).pixel[0] == 2
-    assert memory.update(point(4, 0.3), 0.25).pixel[0] == 4
+    assert memory.update(goal(0.50), 0.25, hands(0.1)).position[0] == np.float32(0.50)
+    assert memory.update(goal(0.51), 0.25, hands(0.3)).position[0] == np.float32(0.51)  # in clear view the newest stands
+    assert memory.update(goal(0.54), 0.25, hands(0.55)).position[0] == np.float32(0.51)
+    assert memory.update(goal(0.52), 0.25, hands(0.7)).position[0] == np.float32(0.52)  # the hand has left
+    blind = GroundingMemory()  # begun with the hand over the goal: a guess is better than none
+    assert blind.update(goal(0.50), 0.25, hands(0.5)).position[0] == np.float32(0.50)
+    assert blind.update(goal(0.51), 0.25, hands(0.5)).position[0] == np.float32(0.51)
 
 
 def test_residual_and_future_are_inverse() -> None:
