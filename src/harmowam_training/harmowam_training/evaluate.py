@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -41,7 +42,7 @@ TABLE_WIDTH = 130
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """One finished episode; transit and interaction are None where none was due."""
+    """One finished episode; transit and interaction are None where none was due. ``weights``: digest of what was evaluated."""
 
     policy: str
     task: str
@@ -56,6 +57,7 @@ class EpisodeResult:
     obstacle: bool
     duration_s: float
     stages: dict[str, bool]
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,18 @@ class Batch:
     seeds: tuple[int, ...]
     preset: str
     weights: Path | None
+    digest: str
     time_limit_s: float
+
+
+def weights_digest(preset: str, weights: Path | None) -> str:
+    """Of all files that the models are loaded from; a journal's episodes count for these weights alone."""
+    from harmowam_core.presets import load_preset
+
+    digest = hashlib.sha256()
+    for path in sorted((weights or load_preset(preset).weights_dir()).glob("*.safetensors")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def run_batch(batch: Batch) -> list[EpisodeResult]:
@@ -85,7 +98,7 @@ def run_batch(batch: Batch) -> list[EpisodeResult]:
         results.append(
             EpisodeResult(
                 batch.policy, batch.task, batch.environment, batch.start, episode.spec.seed, score.score, score.success, score.transit,
-                score.interaction, score.failure, episode.spec.has_obstacle, episode.duration_s, score.stages,
+                score.interaction, score.failure, episode.spec.has_obstacle, episode.duration_s, score.stages, batch.digest,
             )
         )  # fmt: skip
     return results
@@ -165,11 +178,15 @@ def evaluate(
     to_standard_output = json_file == Path("-")
     journal = json_file.with_suffix(".episodes.jsonl") if json_file and not to_standard_output else None
     results = _read_journal(journal) if journal and journal.is_file() else []
+    digest = weights_digest(preset, weights)
     wanted = {(*c, start, FIRST_SEED + seed + i) for c in cells for i in range(episodes)}
-    results = [r for r in results if (r.policy, r.task, r.environment, r.start, r.seed) in wanted]
+    others = [r for r in results if r.weights != digest]
+    if others:
+        Console(stderr=True).print(f"[yellow]{journal}: leaving out {len(others)} episodes of other weights[/]")
+    results = [r for r in results if r.weights == digest and (r.policy, r.task, r.environment, r.start, r.seed) in wanted]
     done = {(r.policy, r.task, r.environment, r.start, r.seed) for r in results}
     seeds = [FIRST_SEED + seed + i for i in range(episodes)]
-    batches = list(_batches(cells, beginning, seeds, done, preset=preset, weights=weights, time_limit_s=time_limit))
+    batches = list(_batches(cells, beginning, seeds, done, preset=preset, weights=weights, digest=digest, time_limit_s=time_limit))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True, width=TABLE_WIDTH)
     with Progress(*columns, console=console) as progress, ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -187,8 +204,8 @@ def evaluate(
     results.sort(key=lambda r: (order[r.policy, r.task, r.environment], r.seed))
     summary = summarise(results)
     (console if to_standard_output else Console(width=TABLE_WIDTH)).print(_table(summary))
-    facts = {"command": "evaluate", "seed": seed, "episodes": episodes, "start": start, "preset": preset, "commit": describe_commit()}
-    document = json.dumps({"cells": summary} | facts, indent=1)
+    facts = {"command": "evaluate", "seed": seed, "episodes": episodes, "start": start, "preset": preset, "weights": digest}
+    document = json.dumps({"cells": summary} | facts | {"commit": describe_commit()}, indent=1)
     if to_standard_output:
         typer.echo(document)
     elif json_file:

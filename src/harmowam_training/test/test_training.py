@@ -15,7 +15,7 @@ from harmowam_core.scene_view import SceneView
 from harmowam_sim.intervals import wilson
 from harmowam_training.config import load_training_config
 from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_rollout, split_paths
-from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, summarise
+from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, summarise, weights_digest
 from harmowam_training.hindsight import grasp_and_release, grounding_labels
 from harmowam_training.loop import Loop
 from harmowam_training.stage1 import remember_goals
@@ -166,7 +166,7 @@ def result(seed: int, score: float, **changes: object) -> EpisodeResult:
     values: dict = {
         "policy": "harmowam", "task": "pick_fruit", "environment": "in_domain", "start": "home", "seed": seed, "score": score,
         "success": score == 1, "transit": 1.0, "interaction": None, "failure": None, "obstacle": seed % 2 == 0,
-        "duration_s": 9.0, "stages": {},
+        "duration_s": 9.0, "stages": {}, "weights": "a",
     }  # fmt: skip
     return EpisodeResult(**(values | changes))
 
@@ -186,6 +186,14 @@ def test_a_torn_journal_line_is_run_again(tmp_path: Path) -> None:
     whole = json.dumps(asdict(result(3, 1.0)))
     path.write_text(whole + "\n" + whole[:20])
     assert _read_journal(path) == [result(3, 1.0)]
+
+
+def test_other_weights_have_another_digest(tmp_path: Path) -> None:
+    (tmp_path / "gate.safetensors").write_bytes(b"1")
+    first = weights_digest("compact", tmp_path)
+    assert weights_digest("compact", tmp_path) == first
+    (tmp_path / "gate.safetensors").write_bytes(b"2")
+    assert weights_digest("compact", tmp_path) != first
 
 
 def test_unknown_names_list_the_known() -> None:
