@@ -26,13 +26,13 @@ from harmowam_training.parallel import barrier, rank, world_size
 from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
 from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, hand_vector
 from harmowam_world_model.grounding import Grounding, GroundingOutput, grounding_loss, read_heat_maps
-from harmowam_world_model.protocol import OVER_GOAL_M
 from harmowam_world_model.transformer import Conditions, flow_matching_loss, goal_channels, sample_residual
 
 CHUNK = 64
 FINETUNE_TASK_SHARE = 0.3  # of a batch; the rest stays play, or what is learnt narrows to the demonstrated region
-GROUNDING_JITTER_PX = 0.3
-GROUNDING_JITTER_M = 0.004
+GROUNDING_JITTER_PX = 0.4
+GROUNDING_JITTER_M = 0.006
+GROUNDING_PLAY_SHARE = 0.6  # of a batch: in the demonstrations, what stands where gives away which is the target
 
 
 def bf16() -> torch.autocast:
@@ -72,6 +72,19 @@ def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
     third, around = torch.full((3, 3), 1 / 3), torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
     turn = gain[:, None] * (angle.cos() * torch.eye(3) + (1 - angle.cos()) * third + angle.sin() * around)
     return torch.einsum("ij,bjhw->bihw", turn, images.clamp(1e-3, 1) ** gamma).clamp(0, 1)
+
+
+def mirrored_half(images: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Every second of (B, 3, H, W) with left and right exchanged, and its pixels (B, P, 2) with it.
+
+    Demonstrations always bring things the same way; mirrored, only the words tell the target from the goal.
+    """
+    mirrored = torch.arange(len(images)) % 2 == 1
+    width = torch.tensor([images.shape[-1], 0.0])
+    return (
+        torch.where(mirrored[:, None, None, None], images.flip(-1), images),
+        torch.where(mirrored[:, None, None], (width - pixels) * torch.tensor([1.0, -1.0]), pixels),
+    )
 
 
 def backgrounds(corpus: Corpus) -> NDArray[np.uint8]:
@@ -115,17 +128,20 @@ def train_grounding(preset: CompactPreset, config: StageConfig, corpus: Corpus, 
     sets = []
     for part in (corpus, validation):
         labels = grounding_labels(part)
-        sets.append((part, instruction_table(encoder, part), labels, labels.pixels(view), np.flatnonzero(labels.known.any(1))))
+        usable, play = np.flatnonzero(labels.known.any(1)), part.frames_of_kind({"play"})
+        sets.append((part, instruction_table(encoder, part), labels, labels.pixels(view), np.intersect1d(usable, play), usable))
 
     def batch(which: int, size: int, source: np.random.Generator, augment: bool) -> tuple[GroundingOutput, Tensor, Tensor, Tensor]:
-        part, text, labels, pixels, usable = sets[which]
-        picked = source.choice(usable, size)
-        images = frames_to_tensor(part.scene[picked])
+        part, text, labels, pixels, play, usable = sets[which]
+        from_play = int(source.binomial(size, GROUNDING_PLAY_SHARE)) if augment else 0
+        picked = np.concatenate([source.choice(play, from_play), source.choice(usable, size - from_play)])
+        images, where = frames_to_tensor(part.scene[picked]), torch.from_numpy(pixels[picked])
+        if augment:
+            images, where = mirrored_half(photometric(images, generator), where)
         with bf16():
-            output = model(photometric(images, generator) if augment else images, text[part.rollout[picked]])
+            output = model(images, text[part.rollout[picked]])
         output = GroundingOutput(output.logits.float(), output.height_m.float())
-        arrays = (pixels[picked], labels.points[picked, :, 2], labels.known[picked])
-        return output, *(torch.from_numpy(a) for a in arrays)
+        return output, where, torch.from_numpy(labels.points[picked, :, 2]), torch.from_numpy(labels.known[picked])
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         return grounding_loss(*batch(0, config.batch // world_size(), rng, True)), {}
@@ -181,21 +197,20 @@ def encode_corpus(
     joined = {name: torch.cat([s[name] for s in stored]) for name in stored[0]}
     view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
     points = view.unproject(joined["pixels"].numpy(), joined["heights_m"].numpy()).astype(np.float32)
-    remember_goals(corpus, view, joined["pixels"], joined["heights_m"], points)
+    prefer_labels(corpus, view, joined["pixels"], joined["heights_m"], points)
     return EncodedCorpus(latents=latents, **joined, points=points, text=text[:, 0].clone())
 
 
-def remember_goals(corpus: Corpus, view: SceneView, pixels: Tensor, heights_m: Tensor, points: NDArray[np.float32]) -> None:
-    """Where a hand hides the goal, put in its place what GroundingMemory would still know: the goal, to within the jitter of training.
+def prefer_labels(corpus: Corpus, view: SceneView, pixels: Tensor, heights_m: Tensor, points: NDArray[np.float32]) -> None:
+    """Where hindsight knows target and goal, take it rather than the network's reading; training adds the reading's scatter.
 
-    What the network sees there follows the hand, and who learnt from it would not correct a hand that is a little off.
+    Under a hand, the reading follows the hand: who learnt from it would not correct a hand that is a little off.
     """
     labels = grounding_labels(corpus)
-    beside = np.linalg.norm(corpus.position[..., :2] - labels.points[:, None, 1, :2], axis=-1)  # (N, A)
-    hidden = labels.known[:, 1] & (beside < OVER_GOAL_M).any(1)
-    points[hidden, 1] = labels.points[hidden, 1]
-    heights_m[hidden, 1] = torch.from_numpy(labels.points[hidden, 1, 2])
-    pixels[hidden, 1] = torch.from_numpy(labels.pixels(view)[hidden, 1])
+    known = labels.known
+    points[known] = labels.points[known]
+    heights_m[torch.from_numpy(known)] = torch.from_numpy(labels.points[known][:, 2])
+    pixels[torch.from_numpy(known)] = torch.from_numpy(labels.pixels(view)[known])
 
 
 @torch.inference_mode()

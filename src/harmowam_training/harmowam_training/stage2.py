@@ -28,7 +28,16 @@ from harmowam_training.config import ExpertsConfig, StageConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.loop import Loop
 from harmowam_training.parallel import barrier, rank, world_size
-from harmowam_training.stage1 import EncodedCorpus, bf16, conditions_at, encode_corpus, photometric, recolour, stored_key
+from harmowam_training.stage1 import (
+    GROUNDING_JITTER_M,
+    EncodedCorpus,
+    bf16,
+    conditions_at,
+    encode_corpus,
+    photometric,
+    recolour,
+    stored_key,
+)
 from harmowam_world_model.compact import WorldModelNetworks
 from harmowam_world_model.transformer import sample_residual
 
@@ -193,7 +202,7 @@ class ExpertBatches:
         points = features.points[rows]
         wrists = wrist_tensor(corpus, frames)
         if augment:
-            points = points + self.rng.normal(0, 0.003, points.shape).astype(np.float32)
+            points = points + self.rng.normal(0, GROUNDING_JITTER_M, points.shape).astype(np.float32)
             wrists = _augment_wrists(wrists, self.generator)
         state = state_vector(position, orientation, corpus.opening[frames], points, features.confidence[rows])
         inputs = PredictiveInputs(

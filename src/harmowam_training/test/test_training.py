@@ -18,9 +18,8 @@ from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_ro
 from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, summarise, weights_digest
 from harmowam_training.hindsight import grasp_and_release, grounding_labels
 from harmowam_training.loop import Loop
-from harmowam_training.stage1 import remember_goals
+from harmowam_training.stage1 import mirrored_half, prefer_labels
 from harmowam_training.straight_line import HOVER_M, StraightLineExpert
-from harmowam_world_model.protocol import OVER_GOAL_M
 
 
 def rollout(steps: int = 40, instructions: tuple[str, ...] | None = None) -> SimpleNamespace:
@@ -74,19 +73,28 @@ def test_hindsight_finds_grasp_and_release(corpus: Corpus) -> None:
     np.testing.assert_array_equal(labels.points[:40, 1], np.tile(position[30], (40, 1)))
 
 
-def test_a_hidden_goal_is_remembered(corpus: Corpus) -> None:
+def test_known_labels_replace_readings(corpus: Corpus) -> None:
     corpus.position[:40, 0] = np.linspace([0.4, 0.0, 0.1], [0.5, 0.3, 0.1], 40)
     corpus.position[:40, 1] = (0.5, -0.4, 0.3)
     view = SceneView(load_preset().load_cell().camera("scene"), (64, 80))
     labels = grounding_labels(corpus)
     pixels, heights, points = torch.zeros(90, 2, 2), torch.zeros(90, 2), np.zeros((90, 2, 3), np.float32)
-    remember_goals(corpus, view, pixels, heights, points)
-    near = np.linalg.norm(corpus.position[:40, 0, :2] - labels.points[:40, 1, :2], axis=-1) < OVER_GOAL_M
-    assert 10 < near.sum() < 30
-    np.testing.assert_array_equal(points[:40, 1].any(1), near)  # seen in the clear, the network's own reading stays
-    np.testing.assert_array_equal(points[:40, 1][near], labels.points[:40, 1][near])
-    np.testing.assert_allclose(view.unproject(pixels.numpy(), heights.numpy())[:40, 1][near], labels.points[:40, 1][near], atol=1e-4)
-    assert not points[:, 0].any() and not points[40:60].any()  # nor are targets touched, or a rollout without a release
+    prefer_labels(corpus, view, pixels, heights, points)
+    np.testing.assert_array_equal(points[:40], labels.points[:40])
+    np.testing.assert_allclose(view.unproject(pixels.numpy(), heights.numpy())[:40], labels.points[:40], atol=1e-4)
+    assert not labels.known[40:60].any() and not points[40:60].any() and not pixels[40:60].any()  # no release: the reading stays
+
+
+def test_mirrored_images_take_their_pixels_along() -> None:
+    images = torch.zeros(2, 3, 64, 80)
+    images[:, :, 20, 10] = 1
+    pixels = torch.tensor([[[10.5, 20.5], [40.0, 20.5]]] * 2)
+    mirrored, moved = mirrored_half(images, pixels)
+    torch.testing.assert_close(moved[0], pixels[0])
+    torch.testing.assert_close(mirrored[0], images[0])
+    u, v = (int(x) for x in moved[1, 0])
+    assert mirrored[1, :, v, u].sum() == 3 and images[1, :, v, u].sum() == 0
+    assert moved[1, 1].tolist() == [40.0, 20.5]
 
 
 def test_hindsight_needs_something_held() -> None:
