@@ -20,8 +20,8 @@ test: setup  ## lint, types, all tests; PYTEST_ARGS="src/harmowam_core -k codec"
 demo: setup  ## the whole graph closed-loop; TASK=pick_fruit ENVIRONMENT=in_domain SEED=0
 	@$(RUN) harmowam demo --task $(TASK) --environment $(ENVIRONMENT) --seed $(SEED)
 
-bench: setup  ## the benchmark tables: rates and latencies of the ROS graph
-	@$(RUN) harmowam bench graph
+bench: setup  ## the benchmark tables: rates and latencies of the ROS graph, open-loop errors of the models
+	@$(RUN) harmowam bench graph && harmowam bench models --episodes 5
 
 assets: setup  ## build the decimated robot meshes (set-up does)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,11 +20,13 @@ class PresetError(ValueError):
     """A preset is unknown or invalid; the message names the file and the field."""
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Unknown fields are errors; nothing changes after reading."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class InstructionEncoderConfig(_Strict):
+class InstructionEncoderConfig(Strict):
     """A sentence encoder shipped inside a Python package."""
 
     package: str
@@ -32,14 +34,14 @@ class InstructionEncoderConfig(_Strict):
     dim: int = Field(gt=0, description="width of a token")
 
 
-class AutoencoderConfig(_Strict):
+class AutoencoderConfig(Strict):
     """Strided convolutions, three halvings."""
 
     channels: tuple[int, int, int]
     latent: int = Field(gt=0)
 
 
-class GroundingConfig(_Strict):
+class GroundingConfig(Strict):
     """U-Net modulated by the instruction."""
 
     channels: tuple[int, int, int, int]
@@ -47,7 +49,7 @@ class GroundingConfig(_Strict):
     confidence_threshold: float = Field(ge=0, le=1)
 
 
-class TransformerConfig(_Strict):
+class TransformerConfig(Strict):
     """Flow-matching diffusion transformer over the spatial tokens."""
 
     dim: int = Field(gt=0)
@@ -68,25 +70,24 @@ class PredictiveConfig(TransformerConfig):
     start_noise: float = Field(gt=0, le=1)
 
 
-class ReactiveConfig(_Strict):
+class ReactiveConfig(Strict):
     """Inverse dynamics decoder."""
 
     channels: int = Field(gt=0)
     hidden: int = Field(gt=0)
 
 
-class GateConfig(_Strict):
+class GateConfig(Strict):
     """Gate MLP."""
 
     channels: int = Field(gt=0)
     hidden: int = Field(gt=0)
 
 
-class CompactPreset(_Strict):
-    """The CPU preset; see config/presets/compact.yaml."""
+class Preset(Strict):
+    """What presets of every family have."""
 
     name: str
-    family: Literal["compact"]
     cell: str
     scene_size: tuple[int, int]
     wrist_size: tuple[int, int]
@@ -94,6 +95,26 @@ class CompactPreset(_Strict):
     frames: int = Field(gt=1)
     horizon: int = Field(gt=0)
     denoising_steps: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _horizon_fits(self) -> Self:
+        if self.horizon != self.frames - 1:
+            raise ValueError(f"horizon {self.horizon} must be frames - 1 = {self.frames - 1}")
+        return self
+
+    def load_cell(self) -> Cell:
+        """The cell this preset is for."""
+        return load_cell(self.cell)
+
+    def weights_dir(self) -> Path:
+        """Where weights are looked for unless a folder is named."""
+        return WEIGHTS_DIR / self.name
+
+
+class CompactPreset(Preset):
+    """The CPU preset; see config/presets/compact.yaml."""
+
+    family: Literal["compact"]
     instruction_encoder: InstructionEncoderConfig
     autoencoder: AutoencoderConfig
     grounding: GroundingConfig
@@ -107,8 +128,6 @@ class CompactPreset(_Strict):
         for size in (self.scene_size, self.wrist_size):
             if any(n % 8 for n in size):
                 raise ValueError(f"image size {size} must be a multiple of 8")
-        if self.horizon != self.frames - 1:
-            raise ValueError(f"horizon {self.horizon} must be frames - 1 = {self.frames - 1}")
         return self
 
     @property
@@ -121,17 +140,9 @@ class CompactPreset(_Strict):
         """Spatial tokens of one latent frame."""
         return self.grid[0] * self.grid[1]
 
-    def load_cell(self) -> Cell:
-        """The cell this preset was trained for."""
-        return load_cell(self.cell)
-
     def fingerprint(self) -> str:
         """Hash of everything that shapes the weights; stored with them and compared on loading."""
         return hashlib.sha256(json.dumps(self.model_dump(exclude={"name"}), sort_keys=True).encode()).hexdigest()[:16]
-
-    def weights_dir(self) -> Path:
-        """Where the weights that ship with this preset are."""
-        return WEIGHTS_DIR / self.name
 
 
 def preset_path(name_or_path: str | Path) -> Path:

@@ -22,6 +22,10 @@ Float64 = NDArray[np.float64]
 UInt8 = NDArray[np.uint8]
 
 
+HELD_OPENING = (0.06, 0.90)
+"""A gripper between these openings has closed on something, or is about to."""
+
+
 class StageError(ValueError):
     """A stage value is malformed; the message names the field, what it is and what it must be."""
 

@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
-from harmowam_core.cell import Cell, load_cell
-from harmowam_core.presets import WEIGHTS_DIR, CompactPreset, PresetError, preset_path
+from harmowam_core.presets import CompactPreset, Preset, PresetError, Strict, preset_path
 
 Positive = Annotated[int, Field(gt=0)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Sources(_Strict):
+class Sources(Strict):
     """Hub repositories of the pretrained parts, used where the weights folder has no part of that name."""
 
     wan: str
@@ -28,7 +23,7 @@ class Sources(_Strict):
     dinov2: str
 
 
-class VideoConfig(_Strict):
+class VideoConfig(Strict):
     """Sampling of the video transformer."""
 
     flow_shift: float = Field(gt=0, description="moves the flow times towards noise; 1 leaves them evenly spaced")
@@ -37,7 +32,7 @@ class VideoConfig(_Strict):
     text_tokens: int = Field(gt=0, description="length that the transformer was trained with; shorter instructions are padded with zeros")
 
 
-class ActionDiTConfig(_Strict):
+class ActionDiTConfig(Strict):
     """Action diffusion transformer."""
 
     dim: Positive
@@ -53,7 +48,7 @@ class ActionDiTConfig(_Strict):
         return self
 
 
-class OrientationDecoderConfig(_Strict):
+class OrientationDecoderConfig(Strict):
     """Multi-scale convolutional decoder of the reactive expert."""
 
     channels: Positive
@@ -68,24 +63,16 @@ class OrientationDecoderConfig(_Strict):
         return self
 
 
-class SiglipGateConfig(_Strict):
+class SiglipGateConfig(Strict):
     """Gate MLP on SigLIP tokens."""
 
     hidden: Positive
 
 
-class WanPreset(_Strict):
+class WanPreset(Preset):
     """The paper's preset; see config/presets/wan2_2_5b.yaml."""
 
-    name: str
     family: Literal["wan"]
-    cell: str
-    scene_size: tuple[int, int]
-    wrist_size: tuple[int, int]
-    frame_period_s: float = Field(gt=0)
-    frames: int = Field(gt=1)
-    horizon: int = Field(gt=0)
-    denoising_steps: int = Field(gt=0)
     sources: Sources
     video: VideoConfig
     predictive: ActionDiTConfig
@@ -98,8 +85,6 @@ class WanPreset(_Strict):
             raise ValueError(f"scene_size {self.scene_size} must be a multiple of 32 (VAE 16, patches of 2)")
         if (self.frames - 1) % 4:
             raise ValueError(f"frames {self.frames} must be 1 more than a multiple of 4 (the VAE joins 4 frames in time)")
-        if self.horizon != self.frames - 1:
-            raise ValueError(f"horizon {self.horizon} must be frames - 1 = {self.frames - 1}")
         return self
 
     @property
@@ -117,18 +102,10 @@ class WanPreset(_Strict):
         """Latent frames of one imagination: the current one and one for every 4 frames to come."""
         return 1 + (self.frames - 1) // 4
 
-    def load_cell(self) -> Cell:
-        """The cell this preset is for."""
-        return load_cell(self.cell)
-
     def fingerprint(self) -> str:
         """Hash of everything that shapes the weights trained here; stored with them and compared on loading."""
         shaping = self.model_dump(exclude={"name", "denoising_steps", "sources"})
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
-
-    def weights_dir(self) -> Path:
-        """Where weights are looked for unless a folder is named."""
-        return WEIGHTS_DIR / self.name
 
 
 AnyPreset = Annotated[CompactPreset | WanPreset, Field(discriminator="family")]

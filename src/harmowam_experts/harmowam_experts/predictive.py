@@ -20,13 +20,12 @@ from harmowam_core.backends import Backend, compile_module
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
 from harmowam_core.scene_view import SceneView
-from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
+from harmowam_core.stages import HELD_OPENING, ActionChunk, Expert, Imagination, Observation
 from harmowam_experts.poses import decode_deltas
 
 SCENE_DROPOUT = 0.4  # while training: near what it handles, the hand must find its way by itself
 WINDOW = 7  # world-model tokens around the hand, a side
 STATE = 2 * (6 + 2 * 3) + 2  # per arm: height, yaw (2), tilt (2), opening, the offset to the next point at two scales; then two more
-HELD_OPENING = (0.06, 0.90)  # a hand this far open is closing on something, or holds it
 
 
 class PredictiveInputs(NamedTuple):

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmowam_core.scene_view import SceneView
+from harmowam_core.stages import HELD_OPENING
 from harmowam_gate.labels import gripper_events
 from harmowam_training.dataset import Corpus
-
-HELD_OPENING = 0.06  # a closed hand that stays further open than this holds something
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def grasp_and_release(commanded: NDArray[np.float32], opening: NDArray[np.float3
     if commanded[0] < 0.5:  # the recording starts with the hand closed
         events = np.concatenate([[0], events])
     for closing, release in zip(events[:-1], events[1:], strict=True):
-        if commanded[closing] < 0.5 and release - closing > 5 and opening[release - 1] > HELD_OPENING:
+        if commanded[closing] < 0.5 and release - closing > 5 and opening[release - 1] > HELD_OPENING[0]:
             return int(closing), int(release)
     return None
 

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
+from harmowam_core.stages import HELD_OPENING, ActionChunk, Expert, Imagination, Observation
 
 HOVER_M = 0.08
 SPEED_M_S = 0.16
-HELD_OPENING = (0.06, 0.90)  # a hand this far open has closed on something
 
 
 class StraightLineExpert:
