@@ -40,6 +40,16 @@ class Policy:
     gate: Gate
     selector: str
 
+    @property
+    def experts(self) -> tuple[ActionExpert, ...]:
+        """Those whose chunks the selector can ask for."""
+        match self.selector:
+            case "predictive":
+                return (self.predictive,)
+            case "reactive":
+                return (self.reactive,)
+        return (self.predictive, self.reactive)
+
 
 @dataclass
 class Episode:
@@ -90,10 +100,10 @@ class LockStep:
         """Observe, imagine, act and score; the results are due after the latency."""
         observations = [self.observe(e, now_ns) for e in episodes]
         imaginations = self.policy.world_model.imagine(observations, [e.memory for e in episodes], self.seed)
-        chunks = [expert.act(observations, imaginations) for expert in (self.policy.predictive, self.policy.reactive)]
+        chunks = zip(*(expert.act(observations, imaginations) for expert in self.policy.experts), strict=True)
         scores = self.policy.gate.score(observations)
-        for episode, predictive, reactive, score in zip(episodes, *chunks, scores, strict=True):
-            episode.due.append((tick + LATENCY_TICKS, [predictive, reactive], score, now_ns))
+        for episode, made, score in zip(episodes, chunks, scores, strict=True):
+            episode.due.append((tick + LATENCY_TICKS, list(made), score, now_ns))
 
     def start(self, spec: EpisodeSpec) -> Episode:
         """A cell at its start, the task given."""
