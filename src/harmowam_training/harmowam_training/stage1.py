@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.progress import track
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from harmowam_core.checkpoints import load_checkpoint, save_checkpoint
@@ -21,8 +19,9 @@ from harmowam_core.scene_view import SceneView
 from harmowam_training.config import StageConfig, WorldModelConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.hindsight import grounding_labels
+from harmowam_training.kept_parts import kept_parts, weights_key
 from harmowam_training.loop import Loop
-from harmowam_training.parallel import barrier, rank, world_size
+from harmowam_training.parallel import rank, world_size
 from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
 from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, hand_vector
 from harmowam_world_model.grounding import Grounding, GroundingOutput, grounding_loss, read_heat_maps
@@ -33,6 +32,7 @@ FINETUNE_TASK_SHARE = 0.3  # of a batch; the rest stays play, or what is learnt 
 GROUNDING_JITTER_PX = 0.4
 GROUNDING_JITTER_M = 0.006
 GROUNDING_PLAY_SHARE = 0.6  # of a batch: in the demonstrations, what stands where gives away which is the target
+SHIFT = 0.2
 
 
 def bf16() -> torch.autocast:
@@ -74,17 +74,22 @@ def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.einsum("ij,bjhw->bihw", turn, images.clamp(1e-3, 1) ** gamma).clamp(0, 1)
 
 
-def mirrored_half(images: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Every second of (B, 3, H, W) with left and right exchanged, and its pixels (B, P, 2) with it.
+def rearranged(images: Tensor, pixels: Tensor, known: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, 3, H, W) mirrored (half of them) and moved by up to SHIFT of their size, pixels (B, P, 2) with them; a point that leaves the
+    image is known (B, P) no more.
 
-    Demonstrations always bring things the same way; mirrored, only the words tell the target from the goal.
+    Demonstrations always bring things the same way round, from one place to one other; here only the words tell the target from the goal.
     """
-    mirrored = torch.arange(len(images)) % 2 == 1
-    width = torch.tensor([images.shape[-1], 0.0])
-    return (
-        torch.where(mirrored[:, None, None, None], images.flip(-1), images),
-        torch.where(mirrored[:, None, None], (width - pixels) * torch.tensor([1.0, -1.0]), pixels),
-    )
+    batch, _, rows, columns = images.shape
+    size = torch.tensor([columns, rows])
+    flip = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
+    shift = (torch.rand(batch, 2, generator=generator) * 2 - 1) * SHIFT * 2  # in half images, as affine_grid counts
+    flipped = torch.stack([flip, torch.ones(batch)], -1)
+    theta = torch.cat([torch.diag_embed(flipped), (flipped * shift)[..., None]], -1)
+    moved = F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), padding_mode="border", align_corners=False)
+    centred = pixels / (size / 2) - 1
+    where = ((centred * flipped[:, None] - shift[:, None]) + 1) * (size / 2)
+    return moved, where, known & (where >= 0).all(-1) & (where < size).all(-1)
 
 
 def backgrounds(corpus: Corpus) -> NDArray[np.uint8]:
@@ -135,13 +140,17 @@ def train_grounding(preset: CompactPreset, config: StageConfig, corpus: Corpus, 
         part, text, labels, pixels, play, usable = sets[which]
         from_play = int(source.binomial(size, GROUNDING_PLAY_SHARE)) if augment else 0
         picked = np.concatenate([source.choice(play, from_play), source.choice(usable, size - from_play)])
-        images, where = frames_to_tensor(part.scene[picked]), torch.from_numpy(pixels[picked])
+        images, where, known = (
+            frames_to_tensor(part.scene[picked]),
+            torch.from_numpy(pixels[picked]),
+            torch.from_numpy(labels.known[picked]),
+        )
         if augment:
-            images, where = mirrored_half(photometric(images, generator), where)
+            images, where, known = rearranged(photometric(images, generator), where, known, generator)
         with bf16():
             output = model(images, text[part.rollout[picked]])
         output = GroundingOutput(output.logits.float(), output.height_m.float())
-        return output, where, torch.from_numpy(labels.points[picked, :, 2]), torch.from_numpy(labels.known[picked])
+        return output, where, torch.from_numpy(labels.points[picked, :, 2]), known
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         return grounding_loss(*batch(0, config.batch // world_size(), rng, True)), {}
@@ -165,12 +174,11 @@ def train_grounding(preset: CompactPreset, config: StageConfig, corpus: Corpus, 
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """A corpus as the transformer sees it: latents (V, N, C, h, w) half precision, goal pixels (N, 2, 2), heights and confidence (N, 2),
-    grounded points (N, 2, 3) m, text (R, D). The first view is as recorded; in the second each rollout has other colours."""
+    """A corpus as the transformer sees it: latents (V, N, C, h, w) half precision, goal pixels (N, 2, 2), confidence (N, 2), grounded
+    points (N, 2, 3) m, text (R, D). The first view is as recorded; in the second each rollout has other colours."""
 
     latents: Tensor
     pixels: Tensor
-    heights_m: Tensor
     confidence: Tensor
     points: NDArray[np.float32]
     text: Tensor
@@ -181,27 +189,38 @@ class EncodedCorpus:
 
 
 def encode_corpus(
-    networks: WorldModelNetworks, encoder: InstructionEncoder, corpus: Corpus, preset: CompactPreset, path: Path, views: int = 1
+    networks: WorldModelNetworks,
+    encoder: InstructionEncoder,
+    corpus: Corpus,
+    preset: CompactPreset,
+    folder: Path,
+    name: str,
+    views: int = 1,
 ) -> EncodedCorpus:
-    """Autoencoder and grounding over all frames, shared among the processes; kept in ``path`` for the next stage."""
-    text = instruction_table(encoder, corpus)
-    key = _fingerprint(networks, corpus, views)
-    parts = [path.with_suffix(f".{number}of{world_size()}.safetensors") for number in range(world_size())]
-    if not all(p.is_file() and stored_key(p) == key for p in parts):
-        barrier()
-        share = np.array_split(np.arange(len(corpus)), world_size())[rank()]
-        _encode(networks, text, corpus, share, parts[rank()], key, views)
-        barrier()
-    stored = [load_file(p) for p in parts]
-    latents = torch.cat([s.pop("latents") for s in stored], 1)
-    joined = {name: torch.cat([s[name] for s in stored]) for name in stored[0]}
+    """Autoencoder and grounding over all frames; both are kept in ``folder`` under ``name``."""
+    networks.eval()
+    text, every = instruction_table(encoder, corpus), np.arange(len(corpus))
+    seen = np.ascontiguousarray(corpus.scene[::101]).tobytes() + f"{len(corpus)} {corpus.instructions}".encode()
+    latents = kept_parts(
+        folder / f"latents_{name}",
+        weights_key(networks.autoencoder, seen, f"{views} views"),
+        every,
+        lambda frames: _encode(networks.autoencoder, corpus, frames, views),
+    )["latents"]
+    readings = kept_parts(
+        folder / f"readings_{name}",
+        weights_key(networks.grounding, seen),
+        every,
+        lambda frames: _read(networks.grounding, text, corpus, frames),
+    )
     view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
-    points = view.unproject(joined["pixels"].numpy(), joined["heights_m"].numpy()).astype(np.float32)
-    prefer_labels(corpus, view, joined["pixels"], joined["heights_m"], points)
-    return EncodedCorpus(latents=latents, **joined, points=points, text=text[:, 0].clone())
+    pixels = readings["pixels"]
+    points = view.unproject(pixels.numpy(), readings["heights_m"].numpy()).astype(np.float32)
+    prefer_labels(corpus, view, pixels, points)
+    return EncodedCorpus(latents.transpose(0, 1), pixels, readings["confidence"], points, text[:, 0].clone())
 
 
-def prefer_labels(corpus: Corpus, view: SceneView, pixels: Tensor, heights_m: Tensor, points: NDArray[np.float32]) -> None:
+def prefer_labels(corpus: Corpus, view: SceneView, pixels: Tensor, points: NDArray[np.float32]) -> None:
     """Where hindsight knows target and goal, take it rather than the network's reading; training adds the reading's scatter.
 
     Under a hand, the reading follows the hand: who learnt from it would not correct a hand that is a little off.
@@ -209,31 +228,35 @@ def prefer_labels(corpus: Corpus, view: SceneView, pixels: Tensor, heights_m: Te
     labels = grounding_labels(corpus)
     known = labels.known
     points[known] = labels.points[known]
-    heights_m[torch.from_numpy(known)] = torch.from_numpy(labels.points[known][:, 2])
     pixels[torch.from_numpy(known)] = torch.from_numpy(labels.pixels(view)[known])
 
 
 @torch.inference_mode()
-def _encode(
-    networks: WorldModelNetworks, text: Tensor, corpus: Corpus, frames: NDArray[np.int64], path: Path, key: str, views: int
-) -> None:
-    networks.eval()
-    rows: dict[str, list[Tensor]] = {"pixels": [], "heights_m": [], "confidence": []}
-    latents: list[list[Tensor]] = [[] for _ in range(views)]
-    for first, last in track(_pieces(corpus, frames), description=f"encoding {path.name}", disable=rank() > 0):
+def _encode(autoencoder: Autoencoder, corpus: Corpus, frames: NDArray[np.int64], views: int) -> dict[str, Tensor]:
+    """latents (n, V, C, h, w), half precision."""
+    latents = []
+    for first, last in track(_pieces(corpus, frames), description="encoding", disable=rank() > 0):
         images = frames_to_tensor(corpus.scene[first : last + 1])
-        rollout = int(corpus.rollout[first])
+        generator = torch.Generator().manual_seed(int(corpus.rollout[first]))  # the whole rollout changes in the same way
+        seen = [images] + [recolour(images, generator) for _ in range(views - 1)]
         with bf16():
-            output = networks.grounding(images, text[rollout].expand(len(images), -1, -1))
-            for view, kept in enumerate(latents):
-                seen = recolour(images, torch.Generator().manual_seed(rollout)) if view else images
-                kept.append(networks.autoencoder.encode(seen).half())
+            latents.append(torch.stack([autoencoder.encode(view).half() for view in seen], 1))
+    return {"latents": torch.cat(latents)}
+
+
+@torch.inference_mode()
+def _read(grounding: Grounding, text: Tensor, corpus: Corpus, frames: NDArray[np.int64]) -> dict[str, Tensor]:
+    """pixels (n, 2, 2), heights_m (n, 2) and confidence (n, 2)."""
+    rows: dict[str, list[Tensor]] = {"pixels": [], "heights_m": [], "confidence": []}
+    for first, last in track(_pieces(corpus, frames), description="grounding", disable=rank() > 0):
+        images = frames_to_tensor(corpus.scene[first : last + 1])
+        with bf16():
+            output = grounding(images, text[int(corpus.rollout[first])].expand(len(images), -1, -1))
         found, sure = read_heat_maps(output.logits.float())
         rows["pixels"].append(found)
         rows["confidence"].append(sure)
         rows["heights_m"].append(output.height_m.float())
-    tensors = {name: torch.cat(values).contiguous() for name, values in rows.items()}
-    save_file(tensors | {"latents": torch.stack([torch.cat(kept) for kept in latents]).contiguous()}, path, {"key": key})
+    return {name: torch.cat(values) for name, values in rows.items()}
 
 
 def _pieces(corpus: Corpus, frames: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -245,22 +268,6 @@ def _pieces(corpus: Corpus, frames: NDArray[np.int64]) -> list[tuple[int, int]]:
         for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
         for start in range(int(begin), int(end), CHUNK)
     ]
-
-
-def _fingerprint(networks: WorldModelNetworks, corpus: Corpus, views: int) -> str:
-    """What an encoding depends on: the weights that make it and the frames."""
-    digest = hashlib.sha256(f"{len(corpus)} {views} {corpus.instructions}".encode())
-    digest.update(np.ascontiguousarray(corpus.scene[::101]).tobytes())
-    for module in (networks.autoencoder, networks.grounding):
-        for tensor in module.state_dict().values():
-            digest.update(tensor.half().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def stored_key(path: Path) -> str:
-    """What a kept intermediate was made from."""
-    with safe_open(path, "pt") as file:
-        return str((file.metadata() or {}).get("key"))
 
 
 def conditions_at(
@@ -302,8 +309,8 @@ def train_transformer(
     steps = preset.frames - 1
     batch = config.batch // world_size()
     encoder = InstructionEncoder(preset.instruction_encoder)
-    encoded = encode_corpus(networks, encoder, corpus, preset, folder / "encoded_training", views=2)
-    held_out = encode_corpus(networks, encoder, validation, preset, folder / "encoded_validation")
+    encoded = encode_corpus(networks, encoder, corpus, preset, folder, "training", views=2)
+    held_out = encode_corpus(networks, encoder, validation, preset, folder, "validation")
     probe = np.random.default_rng(seed).integers(0, len(corpus), 2048)
     difference = windows(encoded, corpus, probe, steps)
     networks.residual_scale.copy_(0.5 / (difference[:, 1:] - difference[:, :1]).square().mean((0, 2, 3, 4)).sqrt())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.progress import track
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from harmowam_core.checkpoints import save_checkpoint
@@ -26,8 +24,9 @@ from harmowam_gate.gate_network import GATE_FILE, GateNetwork
 from harmowam_gate.labels import gripper_events, interaction_labels
 from harmowam_training.config import ExpertsConfig, StageConfig
 from harmowam_training.dataset import Corpus
+from harmowam_training.kept_parts import kept_parts, weights_key
 from harmowam_training.loop import Loop
-from harmowam_training.parallel import barrier, rank, world_size
+from harmowam_training.parallel import rank, world_size
 from harmowam_training.stage1 import (
     GROUNDING_JITTER_M,
     EncodedCorpus,
@@ -36,7 +35,6 @@ from harmowam_training.stage1 import (
     encode_corpus,
     photometric,
     recolour,
-    stored_key,
 )
 from harmowam_world_model.compact import WorldModelNetworks
 from harmowam_world_model.transformer import sample_residual
@@ -65,18 +63,17 @@ class Features:
 def compute_features(
     networks: WorldModelNetworks, encoded: EncodedCorpus, corpus: Corpus, frames: NDArray[np.int64], preset: CompactPreset, path: Path
 ) -> Features:
-    """Imagine from each frame, in a random view, shared among the processes; kept in ``path`` for a resumed run."""
+    """Imagine from each frame, in a random view; kept beside ``path``."""
     views = encoded.random_views(len(frames), np.random.default_rng(0))
-    key = _fingerprint(networks, frames)
-    parts = [path.with_suffix(f".{number}of{world_size()}.safetensors") for number in range(world_size())]
-    if not all(p.is_file() and stored_key(p) == key for p in parts):
-        barrier()
-        shares = [np.array_split(rows, world_size())[rank()] for rows in (frames, views)]
-        _imagine(networks, encoded, corpus, *shares, preset, parts[rank()], key)
-        barrier()
-    stored = [load_file(p) for p in parts]
-    imagined, hidden = (torch.cat([s[name] for s in stored]) for name in ("imagined", "hidden"))
-    return Features(frames, views, imagined, hidden, encoded.points[frames], encoded.confidence[frames].clamp(max=1).numpy())
+
+    def imagine(rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        return _imagine(networks, encoded, corpus, frames[rows], views[rows], preset)
+
+    seen = (frames.tobytes(), encoded.points[frames].tobytes(), encoded.latents[0, ::101].numpy().tobytes())
+    kept = kept_parts(path, weights_key(networks.transformer, *seen), np.arange(len(frames)), imagine)
+    return Features(
+        frames, views, kept["imagined"], kept["hidden"], encoded.points[frames], encoded.confidence[frames].clamp(max=1).numpy()
+    )
 
 
 @torch.inference_mode()
@@ -87,13 +84,12 @@ def _imagine(
     frames: NDArray[np.int64],
     views: NDArray[np.int64],
     preset: CompactPreset,
-    path: Path,
-    key: str,
-) -> None:
+) -> dict[str, Tensor]:
+    """imagined (n, 12, 80, C) and hidden (n, 80, D), half precision."""
     generator = torch.Generator().manual_seed(rank())
     imagined, hidden = [], []
     starts = range(0, len(frames), IMAGINE_BATCH)
-    for start in track(starts, description=f"imagining {path.name}", disable=rank() > 0):
+    for start in track(starts, description="imagining", disable=rank() > 0):
         picked = frames[start : start + IMAGINE_BATCH]
         conditions = conditions_at(encoded, corpus, picked, preset, views[start : start + IMAGINE_BATCH])
         noise = torch.randn(len(picked), networks.transformer.future, *preset.grid, generator=generator)
@@ -102,15 +98,7 @@ def _imagine(
         latents = networks.future(residual.float(), conditions.latent)[:, 1:]
         imagined.append(latents.flatten(3).transpose(2, 3).half())
         hidden.append(tokens.half())
-    save_file({"imagined": torch.cat(imagined).contiguous(), "hidden": torch.cat(hidden).contiguous()}, path, {"key": key})
-
-
-def _fingerprint(networks: WorldModelNetworks, frames: NDArray[np.int64]) -> str:
-    """What imaginations depend on: the world model's weights and which frames."""
-    digest = hashlib.sha256(frames.tobytes())
-    for tensor in networks.state_dict().values():
-        digest.update(tensor.half().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return {"imagined": torch.cat(imagined), "hidden": torch.cat(hidden)}
 
 
 def wrist_tensor(corpus: Corpus, frames: NDArray[np.int64]) -> Tensor:
@@ -258,11 +246,11 @@ def train_experts(
     encoder = InstructionEncoder(preset.instruction_encoder)
     batches = []
     for name, part, play_frames in (("training", corpus, config.play_frames), ("validation", validation, 600)):
-        encoded = encode_corpus(networks, encoder, part, preset, folder / f"encoded_{name}", views=2 if part is corpus else 1)
+        encoded = encode_corpus(networks, encoder, part, preset, folder, name, views=2 if part is corpus else 1)
         play = part.frames_of_kind({"play"})
         task = np.setdiff1d(np.arange(len(part)), play)[:: config.task_stride]
         frames = np.sort(np.concatenate([selection.choice(play, min(play_frames, len(play)), replace=False), task]))
-        features = compute_features(networks, encoded, part, frames, preset, folder / f"features_{name}.safetensors")
+        features = compute_features(networks, encoded, part, frames, preset, folder / f"features_{name}")
         batches.append(ExpertBatches(preset, part, encoded, features, seed + 1000 * rank()))
     training, held_out = batches
 

@@ -17,8 +17,9 @@ from harmowam_training.config import load_training_config
 from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_rollout, split_paths
 from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, summarise, weights_digest
 from harmowam_training.hindsight import grasp_and_release, grounding_labels
+from harmowam_training.kept_parts import kept_parts, weights_key
 from harmowam_training.loop import Loop
-from harmowam_training.stage1 import mirrored_half, prefer_labels
+from harmowam_training.stage1 import prefer_labels, rearranged
 from harmowam_training.straight_line import HOVER_M, StraightLineExpert
 
 
@@ -78,23 +79,45 @@ def test_known_labels_replace_readings(corpus: Corpus) -> None:
     corpus.position[:40, 1] = (0.5, -0.4, 0.3)
     view = SceneView(load_preset().load_cell().camera("scene"), (64, 80))
     labels = grounding_labels(corpus)
-    pixels, heights, points = torch.zeros(90, 2, 2), torch.zeros(90, 2), np.zeros((90, 2, 3), np.float32)
-    prefer_labels(corpus, view, pixels, heights, points)
+    pixels, points = torch.zeros(90, 2, 2), np.zeros((90, 2, 3), np.float32)
+    prefer_labels(corpus, view, pixels, points)
     np.testing.assert_array_equal(points[:40], labels.points[:40])
-    np.testing.assert_allclose(view.unproject(pixels.numpy(), heights.numpy())[:40], labels.points[:40], atol=1e-4)
+    np.testing.assert_allclose(view.unproject(pixels.numpy(), labels.points[..., 2])[:40], labels.points[:40], atol=1e-4)
     assert not labels.known[40:60].any() and not points[40:60].any() and not pixels[40:60].any()  # no release: the reading stays
 
 
-def test_mirrored_images_take_their_pixels_along() -> None:
-    images = torch.zeros(2, 3, 64, 80)
-    images[:, :, 20, 10] = 1
-    pixels = torch.tensor([[[10.5, 20.5], [40.0, 20.5]]] * 2)
-    mirrored, moved = mirrored_half(images, pixels)
-    torch.testing.assert_close(moved[0], pixels[0])
-    torch.testing.assert_close(mirrored[0], images[0])
-    u, v = (int(x) for x in moved[1, 0])
-    assert mirrored[1, :, v, u].sum() == 3 and images[1, :, v, u].sum() == 0
-    assert moved[1, 1].tolist() == [40.0, 20.5]
+def test_rearranged_images_take_their_pixels_along() -> None:
+    rows, columns = torch.meshgrid(torch.arange(64.0) + 0.5, torch.arange(80.0) + 0.5, indexing="ij")
+    spots = torch.tensor([[[30.0, 20.0], [55.0, 44.0]]]).expand(32, -1, -1).clone()
+    images = torch.stack([torch.exp(-((columns - u) ** 2 + (rows - v) ** 2) / 8) for u, v in spots[0]])[None].expand(32, -1, -1, -1)
+    images = torch.cat([images, torch.zeros(32, 1, 64, 80)], 1)
+    moved, where, known = rearranged(images, spots, torch.ones(32, 2, dtype=torch.bool), torch.Generator().manual_seed(0))
+    mass = moved[:, :2] / moved[:, :2].sum((2, 3), keepdim=True)
+    centre = torch.stack([(mass * columns).sum((2, 3)), (mass * rows).sum((2, 3))], -1)
+    inside = ((where > 8) & (where < torch.tensor([72.0, 56.0]))).all(-1)
+    torch.testing.assert_close(centre[inside], where[inside], atol=0.1, rtol=0)
+    assert 20 < inside.sum() < 64 and known[inside].all()
+    sides = (where[:, 0, 0] < where[:, 1, 0]).float().mean()
+    assert 0.2 < sides < 0.8  # some are mirrored, some are not
+    far, _, gone = rearranged(images, spots * 0 - 100, torch.ones(32, 2, dtype=torch.bool), torch.Generator().manual_seed(0))
+    assert not gone.any() and far.shape == images.shape
+
+
+def test_kept_parts_are_made_once_for_a_key(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def make(rows: np.ndarray) -> dict[str, torch.Tensor]:
+        made.append(len(rows))
+        return {"squares": torch.from_numpy(rows**2)}
+
+    for key in ("a", "a", "b"):
+        assert kept_parts(tmp_path / "x", key, np.arange(5), make)["squares"].tolist() == [0, 1, 4, 9, 16]
+    assert made == [5, 5]
+    layer = nn.Linear(2, 2)
+    before = weights_key(layer, "rows")
+    assert before == weights_key(layer, "rows") != weights_key(layer, "other rows")
+    nn.init.zeros_(layer.bias)
+    assert before != weights_key(layer, "rows")
 
 
 def test_hindsight_needs_something_held() -> None:
