@@ -88,7 +88,7 @@ class Corpus:
 def load_corpus(paths: Sequence[Path]) -> Corpus:
     """Read rollouts into one corpus; DatasetError names a damaged file."""
     if not paths:
-        raise DatasetError("no rollouts; run `harmowam train collect`")
+        raise DatasetError("no rollouts; run `harmowam train --stage collect`")
     columns: dict[str, list[NDArray]] = {name: [] for name in (*ARRAYS, "scene", "wrists")}
     facts: list[dict[str, str]] = []
     for path in paths:
@@ -102,7 +102,7 @@ def load_corpus(paths: Sequence[Path]) -> Corpus:
                 if wrists:
                     columns["wrists"].append(np.stack([file.get_tensor(name) for name in wrists], 1))
         except (SafetensorError, OSError) as error:
-            raise DatasetError(f"rollout {path} is damaged ({error}); delete it and run `harmowam train collect` again") from error
+            raise DatasetError(f"rollout {path} is damaged ({error}); delete it and run `harmowam train --stage collect` again") from error
     lengths: list[int] = []
     instructions: list[str] = []
     kinds: list[str] = []
@@ -137,7 +137,7 @@ def split_paths(folder: Path, kinds: Iterable[str], validation_share: float) -> 
     for kind in kinds:
         paths = sorted((folder / kind).glob("*.safetensors"))
         if not paths:
-            raise DatasetError(f"no rollouts in {folder / kind}; run `harmowam train collect`")
+            raise DatasetError(f"no rollouts in {folder / kind}; run `harmowam train --stage collect`")
         held_out = max(round(len(paths) * validation_share), 1)
         training += paths[:-held_out]
         validation += paths[-held_out:]

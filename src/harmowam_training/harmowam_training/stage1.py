@@ -240,7 +240,8 @@ def _encode(autoencoder: Autoencoder, corpus: Corpus, frames: NDArray[np.int64],
         generator = torch.Generator().manual_seed(int(corpus.rollout[first]))  # the whole rollout changes in the same way
         seen = [images] + [recolour(images, generator) for _ in range(views - 1)]
         with bf16():
-            latents.append(torch.stack([autoencoder.encode(view).half() for view in seen], 1))
+            encoded = [autoencoder.encode(view).half() for view in seen]
+        latents.append(torch.stack(encoded, 1))
     return {"latents": torch.cat(latents)}
 
 

@@ -28,7 +28,6 @@ from harmowam_training.kept_parts import kept_parts, weights_key
 from harmowam_training.loop import Loop
 from harmowam_training.parallel import rank, world_size
 from harmowam_training.stage1 import (
-    GROUNDING_JITTER_M,
     EncodedCorpus,
     bf16,
     conditions_at,
@@ -42,6 +41,10 @@ from harmowam_world_model.transformer import sample_residual
 IMAGINE_BATCH = 64
 EVENT_WEIGHT = 2.5  # frames near a grasp or release decide the task
 EVENT_WINDOW = 8
+POINT_JITTER_M = 0.002
+"""Scatter of the points the predictive expert is told while it learns. Less than the grounding's own (5 to 7 mm): a demonstrator is
+hardly ever more than 4 mm beside its way when it grasps or releases, so what an expert is told with 6 mm of scatter it takes for scatter,
+and one that has drifted 15 mm no longer corrects it."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ class ExpertBatches:
         points = features.points[rows]
         wrists = wrist_tensor(corpus, frames)
         if augment:
-            points = points + self.rng.normal(0, GROUNDING_JITTER_M, points.shape).astype(np.float32)
+            points = points + self.rng.normal(0, POINT_JITTER_M, points.shape).astype(np.float32)
             wrists = _augment_wrists(wrists, self.generator)
         state = state_vector(position, orientation, corpus.opening[frames], points, features.confidence[rows])
         inputs = PredictiveInputs(

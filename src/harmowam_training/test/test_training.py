@@ -130,7 +130,7 @@ def test_hindsight_needs_something_held() -> None:
 
 
 def test_damaged_and_missing_rollouts_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="harmowam train collect"):
+    with pytest.raises(DatasetError, match="harmowam train --stage collect"):
         split_paths(tmp_path, ["play"], 0.1)
     (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
     with pytest.raises(DatasetError, match=r"bad\.safetensors"):
