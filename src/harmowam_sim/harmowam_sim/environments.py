@@ -288,7 +288,7 @@ def _try_episode(
     obstacle = None
     if blocked:
         obstacle = _choice(_without(HELD_OUT_OBSTACLES if unseen_look else TRAIN_OBSTACLES, avoid), rng)
-        xy = way_block(layout, obstacle, start_tcp, grasp, release, target, rng)
+        xy = _block(layout, obstacle, start_tcp, grasp, release, target, rng)
         if xy is None:
             return None
         layout.add(Placement(obstacle, xy, rng.uniform(-0.4, 0.4)))
@@ -351,10 +351,10 @@ def _start_tcp(start: Start, grasp: Float64, rng: np.random.Generator) -> Float6
     return np.array(standard_cell().arms[0].home_tcp_position) + rng.uniform(-START_JITTER_M, START_JITTER_M, 3)
 
 
-def way_block(
+def _block(
     layout: Layout, kind: ObjectKind, start_tcp: Float64, grasp: Float64, release: Float64, target: ObjectKind, rng: np.random.Generator
 ) -> Float64 | None:
-    """A place (2,) in the straight way of one of the two transits, to the target or on to the goal; None without room."""
+    """A place (2,) in the straight way of one of the two transits, or None."""
     to_target = (straight(start_tcp, above(grasp)), HAND)
     to_goal = (straight(above(grasp), above(release)), carrying(HAND, target))
     for _ in range(40):

@@ -6,7 +6,6 @@ held-out object or a held-out look. Lengths m, the base frame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +25,6 @@ from harmowam_sim.environments import (
     grasp_point,
     release_point,
     sample_train_appearance,
-    way_block,
     within_reach,
 )
 from harmowam_sim.instructions import instruct
@@ -103,8 +101,7 @@ def _try_play(seed: int, rng: np.random.Generator) -> PlaySpec | None:
     for kind in movable:
         _place(layout, kind, rng, None)
     obstacles = list(TRAIN_OBSTACLES.values())
-    in_the_way = seed % 2 == 1  # something tall, and that most often where the hand must pass; else it stands anywhere, or there is none
-    if not in_the_way and rng.random() < OBSTACLE_SHARE:
+    if rng.random() < OBSTACLE_SHARE:
         layout.scatter([obstacles[int(rng.integers(len(obstacles)))]], PLAY_REGION, rng, max_yaw_rad=0.6)
     clutter = list(TRAIN_CLUTTER.values())
     taken = {placement.kind.name for placement in layout.placements}
@@ -114,23 +111,8 @@ def _try_play(seed: int, rng: np.random.Generator) -> PlaySpec | None:
     activities = _plan([kind for kind in movable if kind.name in standing], [kind for kind in goals if kind.name in standing], rng)
     if start_positions is None or not activities:
         return None
-    if in_the_way and not _block(layout, obstacles[int(rng.integers(len(obstacles)))], start_tcp, activities, rng):
-        return None
     look = sample_train_appearance(rng, [placement.kind for placement in layout.placements])
     return PlaySpec(seed, layout.scene(look), start_positions, activities)
-
-
-def _block(layout: Layout, kind: ObjectKind, start_tcp: Float64, activities: Sequence[Activity], rng: np.random.Generator) -> bool:
-    """Stand it in the straight way of the first move, if there is a place."""
-    move = next((activity for activity in activities if activity.verb == "move"), None)
-    if move is None:
-        return False
-    target, goal = (next(p for p in layout.placements if p.kind.name == name) for name in (move.target_name, move.goal_name))
-    ends = grasp_point(target.kind, target.xy), release_point(target.kind, goal.kind, goal.xy)
-    xy = way_block(layout, kind, start_tcp, *ends, target.kind, rng)
-    if xy is not None:
-        layout.add(Placement(kind, xy, rng.uniform(-0.6, 0.6)))
-    return xy is not None
 
 
 def _cast(rng: np.random.Generator) -> tuple[list[ObjectKind], list[ObjectKind]]:

@@ -56,8 +56,7 @@ def perform(job: Job) -> bool:
             spec = recovery.sample_recovery(job.task, job.seed)
             rollout = recovery.rollout_recovery(spec, rng, cameras=CAMERAS)
         else:
-            blocked = True if job.seed % 3 == 0 else None  # about half of them, so that ways around things are learnt
-            spec = environments.sample_episode(job.task, "in_domain", job.seed, obstacle=blocked)
+            spec = environments.sample_episode(job.task, "in_domain", job.seed)
             rollout = demonstrators.rollout(demonstrators.Demonstrator(spec, rng), spec, cameras=CAMERAS)
         failure = (rollout.failure or f"score {rollout.score}") if rollout.success is False else None  # play is neither
     except RuntimeError as error:  # no room for this seed's objects, or a start that cannot be reached
