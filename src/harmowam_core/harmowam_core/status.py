@@ -35,6 +35,7 @@ class Reason(IntEnum):
     IMAGINATION_STALE = 12
     CHUNK_STALE = 13
     JOINT_STATES_LOST = 14
+    DRIFT = 15
     NOT_FINITE = 20
     MALFORMED = 21
     OUT_OF_ORDER = 22
