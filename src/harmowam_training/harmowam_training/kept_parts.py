@@ -18,15 +18,15 @@ from harmowam_training.parallel import barrier, rank, world_size
 Rows = NDArray[np.int64]
 
 
-def kept_parts(path: Path, key: str, rows: Rows, make: Callable[[Rows], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """``make`` of all rows, as tensors whose first dimension runs over them; each process makes a share, all of them get the whole.
+def kept_parts(path: Path, key: str, count: int, make: Callable[[Rows], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """``make`` of rows 0 to ``count``, as tensors with one entry a row; each process makes a share, all get the whole.
 
     Kept beside ``path``, and made again if ``key`` differs from the one it was kept under.
     """
     parts = [path.with_suffix(f".{number}of{world_size()}.safetensors") for number in range(world_size())]
     if not all(part.is_file() and _key(part) == key for part in parts):
         barrier()
-        share = np.array_split(rows, world_size())[rank()]
+        share = np.array_split(np.arange(count), world_size())[rank()]
         save_file({name: tensor.contiguous() for name, tensor in make(share).items()}, parts[rank()], {"key": key})
         barrier()
     stored = [load_file(part) for part in parts]

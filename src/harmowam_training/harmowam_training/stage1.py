@@ -199,18 +199,18 @@ def encode_corpus(
 ) -> EncodedCorpus:
     """Autoencoder and grounding over all frames; both are kept in ``folder`` under ``name``."""
     networks.eval()
-    text, every = instruction_table(encoder, corpus), np.arange(len(corpus))
+    text = instruction_table(encoder, corpus)
     seen = np.ascontiguousarray(corpus.scene[::101]).tobytes() + f"{len(corpus)} {corpus.instructions}".encode()
     latents = kept_parts(
         folder / f"latents_{name}",
         weights_key(networks.autoencoder, seen, f"{views} views"),
-        every,
+        len(corpus),
         lambda frames: _encode(networks.autoencoder, corpus, frames, views),
     )["latents"]
     readings = kept_parts(
         folder / f"readings_{name}",
         weights_key(networks.grounding, seen),
-        every,
+        len(corpus),
         lambda frames: _read(networks.grounding, text, corpus, frames),
     )
     view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)

@@ -42,7 +42,7 @@ IMAGINE_BATCH = 64
 EVENT_WEIGHT = 2.5  # frames near a grasp or release decide the task
 EVENT_WINDOW = 8
 POINT_JITTER_M = 0.002
-"""Scatter of the points the predictive expert is told while it learns. Less than the grounding's own (5 to 7 mm): a demonstrator is
+"""Scatter of the points the predictive expert is told while it learns. Less than the grounding's own: a demonstrator is
 hardly ever more than 4 mm beside its way when it grasps or releases, so what an expert is told with 6 mm of scatter it takes for scatter,
 and one that has drifted 15 mm no longer corrects it."""
 
@@ -73,7 +73,7 @@ def compute_features(
         return _imagine(networks, encoded, corpus, frames[rows], views[rows], preset)
 
     seen = (frames.tobytes(), encoded.points[frames].tobytes(), encoded.latents[0, ::101].numpy().tobytes())
-    kept = kept_parts(path, weights_key(networks.transformer, *seen), np.arange(len(frames)), imagine)
+    kept = kept_parts(path, weights_key(networks.transformer, *seen), len(frames), imagine)
     return Features(
         frames, views, kept["imagined"], kept["hidden"], encoded.points[frames], encoded.confidence[frames].clamp(max=1).numpy()
     )

@@ -111,7 +111,7 @@ def test_kept_parts_are_made_once_for_a_key(tmp_path: Path) -> None:
         return {"squares": torch.from_numpy(rows**2)}
 
     for key in ("a", "a", "b"):
-        assert kept_parts(tmp_path / "x", key, np.arange(5), make)["squares"].tolist() == [0, 1, 4, 9, 16]
+        assert kept_parts(tmp_path / "x", key, 5, make)["squares"].tolist() == [0, 1, 4, 9, 16]
     assert made == [5, 5]
     layer = nn.Linear(2, 2)
     before = weights_key(layer, "rows")
