@@ -54,7 +54,7 @@ Task = Annotated[str, typer.Option(help="Task laid out on the table.")]
 Environment = Annotated[str, typer.Option(help="in_domain, background, position or objects.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the episode, among those no training has seen.")]
 Preset = Annotated[str, typer.Option(help="Preset by name, or path of a preset file.")]
-Backend = Annotated[str, typer.Option(help="What runs the networks: torch, torch_bf16, openvino, onnxruntime or tensorrt.")]
+Backend = Annotated[str, typer.Option(help="What runs the networks: torch, torch_bf16, openvino, onnx or tensorrt.")]
 
 
 @contextmanager

@@ -83,7 +83,7 @@ EXAMPLE = (torch.randn(1, TOKENS, CHANNELS, generator=torch.Generator().manual_s
     [
         ("torch", "f32", 0.0),
         ("torch_bf16", "bf16", 0.1),
-        ("onnxruntime", "f32", 1e-3),
+        ("onnx", "f32", 1e-3),
         ("openvino", "f32", 1e-3),
         ("openvino", "bf16", 0.1),
     ],
@@ -100,7 +100,7 @@ def test_backend_agrees_on_inputs_it_was_not_built_with(network, tmp_path: Path,
         assert (a - b).abs().max() <= tolerance * b.abs().max()
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_second_build_reads_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend) -> None:
     first = compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), backend, cache_dir=tmp_path, precision="f32")
     monkeypatch.setattr(torch.export, "export", lambda *a, **k: pytest.fail("exported again"))
@@ -112,7 +112,7 @@ def test_second_build_reads_the_cache(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_large_weights_lie_beside_the_onnx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "ONNX_INLINE_BYTES", 100)
     network = nn.Linear(64, 64).eval()
-    compiled = compile_module(network, (torch.randn(1, 64),), "onnxruntime", cache_dir=tmp_path)
+    compiled = compile_module(network, (torch.randn(1, 64),), "onnx", cache_dir=tmp_path)
     (data,) = tmp_path.glob("*.onnx.data")
     assert data.stat().st_size >= 64 * 64 * 4
     assert torch.allclose(compiled(torch.ones(1, 64)), network(torch.ones(1, 64)), atol=1e-5)
@@ -134,16 +134,16 @@ def test_outputs_do_not_share_memory_between_calls(tmp_path: Path) -> None:
 def test_a_cached_network_that_lies_is_refused(tmp_path: Path) -> None:
     """The artefact of other weights under this network's name, as a damaged cache would have it."""
     x = (torch.ones(1, 3),)
-    compile_module(Scale(2.0).eval(), x, "onnxruntime", cache_dir=tmp_path)
+    compile_module(Scale(2.0).eval(), x, "onnx", cache_dir=tmp_path)
     (right,) = tmp_path.glob("*.onnx")
-    compile_module(Scale(-3.0).eval(), x, "onnxruntime", cache_dir=tmp_path)
+    compile_module(Scale(-3.0).eval(), x, "onnx", cache_dir=tmp_path)
     (wrong,) = set(tmp_path.glob("*.onnx")) - {right}
     os.replace(wrong, right)
     with pytest.raises(BackendError, match="disagrees with PyTorch on output 0"):
-        compile_module(Scale(2.0).eval(), x, "onnxruntime", cache_dir=tmp_path)
+        compile_module(Scale(2.0).eval(), x, "onnx", cache_dir=tmp_path)
 
 
-@pytest.mark.parametrize("backend", ["torch", "openvino", "onnxruntime"])
+@pytest.mark.parametrize("backend", ["torch", "openvino", "onnx"])
 def test_inputs_from_an_autocast_region_are_taken(tmp_path: Path, backend) -> None:
     compiled = compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), backend, cache_dir=tmp_path, precision="f32")
     doubled = compiled(torch.full((1, 3), 1.5, dtype=torch.bfloat16))
@@ -162,7 +162,7 @@ def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
     [
         ("tflite", "auto", "unknown backend 'tflite'"),
         ("torch", "f16", "unknown precision 'f16'"),
-        ("onnxruntime", "bf16", "computes in f32"),
+        ("onnx", "bf16", "computes in f32"),
     ],
 )
 def test_unknown_choices_are_named(tmp_path: Path, backend, precision, message) -> None:
