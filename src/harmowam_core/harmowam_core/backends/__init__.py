@@ -118,7 +118,7 @@ def backend_named(name: str) -> str:
 
 
 def host_device(device: str, backend: str) -> str:
-    """Where a model that runs on ``device`` keeps its tensors: TensorRT brings them to the GPU itself. BackendError if the two don't fit."""
+    """Where a model that runs on ``device`` keeps its tensors: TensorRT brings them to the GPU itself. BackendError if they don't fit."""
     backend = backend_named(backend)
     on_gpu = device.startswith("cuda")
     if backend == "tensorrt" and not on_gpu:
@@ -177,7 +177,9 @@ def _cosine(a: Tensor, b: Tensor) -> float:
 def _agreement(a: Tensor, b: Tensor, cosine: float) -> Agreement:
     # The cosine does not see scale: a wrong one shows in the least of both.
     ratio = float((a.norm() + 1e-9) / (b.norm() + 1e-9))
-    return Agreement(cosine if abs(ratio - 1) <= 0.05 else min(cosine, min(ratio, 1 / ratio)), float((a - b).abs().max()), float(b.abs().max()))
+    return Agreement(
+        cosine if abs(ratio - 1) <= 0.05 else min(cosine, min(ratio, 1 / ratio)), float((a - b).abs().max()), float(b.abs().max())
+    )
 
 
 def check(compiled: CompiledModule, inputs: Sequence[tuple[Tensor, ...]]) -> list[Agreement]:

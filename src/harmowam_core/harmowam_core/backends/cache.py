@@ -69,7 +69,7 @@ class Artefact:
             if not fault:
                 return False
             if fault == "absent":
-                LOG.warning("building %s of %s; `harmowam engines build` does it beforehand", self.kind, self.network)
+                LOG.warning("building %s of %s, once (seconds, or a minute)", self.kind, self.network)
             else:
                 LOG.warning("%s of %s is %s; building it anew", self.kind, self.network, fault)
             started = time.monotonic()
