@@ -28,15 +28,13 @@ def build(
     json_to: Json = "",
 ) -> None:
     """Build the engines of every network of a preset, and compare each with PyTorch; exit 1 if one cannot be built or disagrees."""
-    from harmowam_core.backends import BackendError, backend_named
+    from harmowam_core.backends import BackendError
     from harmowam_core.checkpoints import CheckpointError
     from harmowam_core.presets import PresetError
 
     console = Console(stderr=json_to == "-", highlight=False, soft_wrap=True)
     try:
-        chosen = ENGINE_BACKENDS if backend == "all" else (backend_named(backend),)
-        if not set(chosen) <= set(ENGINE_BACKENDS):
-            raise BackendError(f"backend '{backend}' runs the modules themselves and needs no engines; give {', '.join(ENGINE_BACKENDS)}")
+        chosen = chosen_backends(backend)
         result = build_engines(preset, chosen, out, weights, capability_of(compute_capability), console, skip=backend == "all")
     except (PresetError, CheckpointError, ValueError) as error:
         console.print(f"[red]{error}[/red]")
@@ -82,6 +80,17 @@ def list_engines(
         for row in rows:
             table.add_row(row["network"], row["kind"], f"{row['bytes'] / 1e6:.1f}", row["built"], row["state"])
         console.print(table if rows else "no engines; `harmowam engines build` makes them")
+
+
+def chosen_backends(name: str) -> tuple[str, ...]:
+    """All, or the one of that name; ValueError where it has no engines."""
+    from harmowam_core.backends import OTHER_NAMES
+
+    if name == "all":
+        return ENGINE_BACKENDS
+    if (known := OTHER_NAMES.get(name, name)) not in ENGINE_BACKENDS:
+        raise ValueError(f"no engines for backend '{name}'; give {', '.join(ENGINE_BACKENDS)} or all")
+    return (known,)
 
 
 def capability_of(text: str) -> tuple[int, int]:
