@@ -90,4 +90,16 @@ fi
     source ./setup.bash
     python -m harmowam_sim.assets
 )
+
+# 5. Engines of the default backend; a node that misses one builds it when it starts
+networks=$(find src/harmowam_{core,world_model,experts,gate}/harmowam_* -name '*.py' -o -name '*.safetensors' | sort)
+inputs=$(fingerprint requirements.txt $networks)
+if ! is_current .cache/engines "$inputs"; then
+    say "Building the models' engines (a minute, the first time)"
+    if (source ./setup.bash && harmowam engines build --backend openvino); then
+        echo "$inputs" > .cache/engines
+    else
+        say "No engines yet, see above: the nodes will build theirs when they start"
+    fi
+fi
 say "Ready. \`source setup.bash\` gives your shell the harmowam command; \`make demo\` runs the stack."

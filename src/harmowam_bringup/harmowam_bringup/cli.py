@@ -24,6 +24,9 @@ ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
+    "backends": ("harmowam_training.bench_backends", "bench"),
+    "build": ("harmowam_training.engines", "build"),
+    "list": ("harmowam_training.engines", "list_engines"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -48,13 +51,15 @@ def _load(name: str) -> Any:
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, help="HarmoWAM: world action models on ROS 2.")
 bench = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure performance.")
 app.add_typer(bench, name="bench")
+engines = typer.Typer(cls=_Group, no_args_is_help=True, help="Engines: networks compiled for a backend, checked and cached.")
+app.add_typer(engines, name="engines")
 
 Json = Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE; without FILE to standard output.")]
 Task = Annotated[str, typer.Option(help="Task laid out on the table.")]
 Environment = Annotated[str, typer.Option(help="in_domain, background, position or objects.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the episode, among those no training has seen.")]
 Preset = Annotated[str, typer.Option(help="Preset by name, or path of a preset file.")]
-Backend = Annotated[str, typer.Option(help="What runs the networks: torch, torch_bf16, openvino, onnxruntime or tensorrt.")]
+Backend = Annotated[str, typer.Option(help="What runs the networks: torch, torch_bf16, openvino, onnx or tensorrt.")]
 
 
 @contextmanager
@@ -121,6 +126,18 @@ def _evaluate() -> None: ...
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _models() -> None: ...
+
+
+@bench.command("backends", help="Times of imagination, experts and gate by backend, and their nearness to PyTorch.")
+def _backends() -> None: ...
+
+
+@engines.command("build", help="Export every network, build its engines, and compare them with PyTorch.")
+def _build() -> None: ...
+
+
+@engines.command("list", help="What is in the cache, and what of it is stale or damaged.")
+def _list() -> None: ...
 
 
 @bench.command()

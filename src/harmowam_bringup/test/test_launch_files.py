@@ -14,6 +14,7 @@ from harmowam_bringup.drill.relayed import relayed_topics
 from harmowam_bringup.launch_yaml import declared_arguments, read_launch
 from harmowam_bringup.substitutions import LaunchError
 from harmowam_core import topics
+from harmowam_core.backends import BACKEND_CHOICES
 from harmowam_core.cell import load_cell
 
 SOURCE = Path(__file__).parents[1]
@@ -79,6 +80,12 @@ def test_bad_arguments_are_named(installed: Path, argument: str, value: str, mes
 def test_every_argument_is_described(installed: Path, name: str) -> None:
     arguments = declared_arguments(installed / "launch" / name)
     assert arguments and all(argument.description and argument.default is not None for argument in arguments.values())
+
+
+def test_the_launch_file_offers_the_backends_there_are() -> None:
+    arguments = yaml.safe_load((SOURCE / "launch/graph.launch.yaml").read_text())["launch"]
+    [backend] = [entry["arg"] for entry in arguments if entry.get("arg", {}).get("name") == "backend"]
+    assert {choice["value"] for choice in backend["choice"]} == set(BACKEND_CHOICES)
 
 
 def test_controllers_match_the_cell_and_have_tolerances() -> None:

@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
 
 from harmowam_core import topics
-from harmowam_core.backends import BACKENDS
+from harmowam_core.backends import BACKEND_CHOICES
 from harmowam_core.health import Level
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.lifecycle import ManagedNode
@@ -53,7 +53,7 @@ class PolicyNode(ManagedNode):
         self.parameter("preset", "compact", "Preset by name (harmowam_core/config/presets) or path.", read_only=True)
         self.parameter("weights_directory", "", "Folder of the weights; empty: those that ship with the preset.", read_only=True)
         self.parameter("device", "cpu", "Where the model runs.", choices=("cpu", "cuda"), read_only=True)
-        self.parameter("backend", "torch", "What runs the model's networks.", choices=BACKENDS, read_only=True)
+        self.parameter("backend", "torch", "What runs the model's networks.", choices=BACKEND_CHOICES, read_only=True)
         self.parameter("threads", 1, "CPU threads of the model.", lower=1, upper=256, read_only=True)
 
     def load(self, preset: str, **options: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harmowam_core import backends
-from harmowam_core.backends import BackendError, compile_module
+from harmowam_core.backends import BackendError, compare, compile_module, host_device, onnx_backend
 
 WIDTH, HEADS, TOKENS, CHANNELS = 192, 6, 80, 24
 
@@ -83,7 +82,7 @@ EXAMPLE = (torch.randn(1, TOKENS, CHANNELS, generator=torch.Generator().manual_s
     [
         ("torch", "f32", 0.0),
         ("torch_bf16", "bf16", 0.1),
-        ("onnxruntime", "f32", 1e-3),
+        ("onnx", "f32", 1e-3),
         ("openvino", "f32", 1e-3),
         ("openvino", "bf16", 0.1),
     ],
@@ -100,7 +99,7 @@ def test_backend_agrees_on_inputs_it_was_not_built_with(network, tmp_path: Path,
         assert (a - b).abs().max() <= tolerance * b.abs().max()
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_second_build_reads_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend) -> None:
     first = compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), backend, cache_dir=tmp_path, precision="f32")
     monkeypatch.setattr(torch.export, "export", lambda *a, **k: pytest.fail("exported again"))
@@ -110,10 +109,10 @@ def test_second_build_reads_the_cache(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_large_weights_lie_beside_the_onnx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "ONNX_INLINE_BYTES", 100)
+    monkeypatch.setattr(onnx_backend, "INLINE_BYTES", 100)
     network = nn.Linear(64, 64).eval()
-    compiled = compile_module(network, (torch.randn(1, 64),), "onnxruntime", cache_dir=tmp_path)
-    (data,) = tmp_path.glob("*.onnx.data")
+    compiled = compile_module(network, (torch.randn(1, 64),), "onnx", cache_dir=tmp_path)
+    (data,) = tmp_path.glob("*/onnx/*.onnx.data")
     assert data.stat().st_size >= 64 * 64 * 4
     assert torch.allclose(compiled(torch.ones(1, 64)), network(torch.ones(1, 64)), atol=1e-5)
 
@@ -132,18 +131,25 @@ def test_outputs_do_not_share_memory_between_calls(tmp_path: Path) -> None:
 
 
 def test_a_cached_network_that_lies_is_refused(tmp_path: Path) -> None:
-    """The artefact of other weights under this network's name, as a damaged cache would have it."""
+    """The artefact of other weights, whole and current, under this network's name."""
     x = (torch.ones(1, 3),)
-    compile_module(Scale(2.0).eval(), x, "onnxruntime", cache_dir=tmp_path)
-    (right,) = tmp_path.glob("*.onnx")
-    compile_module(Scale(-3.0).eval(), x, "onnxruntime", cache_dir=tmp_path)
-    (wrong,) = set(tmp_path.glob("*.onnx")) - {right}
-    os.replace(wrong, right)
-    with pytest.raises(BackendError, match="disagrees with PyTorch on output 0"):
-        compile_module(Scale(2.0).eval(), x, "onnxruntime", cache_dir=tmp_path)
+    compile_module(Scale(2.0).eval(), x, "onnx", cache_dir=tmp_path)
+    (right,) = tmp_path.glob("*/onnx")
+    compile_module(Scale(-3.0).eval(), x, "onnx", cache_dir=tmp_path)
+    (wrong,) = set(tmp_path.glob("*/onnx")) - {right}
+    shutil.rmtree(right)
+    wrong.rename(right)
+    with pytest.raises(BackendError, match="onnx .f32. disagrees with PyTorch on output 0 of Scale: cosine -1.0"):
+        compile_module(Scale(2.0).eval(), x, "onnx", cache_dir=tmp_path)
 
 
-@pytest.mark.parametrize("backend", ["torch", "openvino", "onnxruntime"])
+def test_a_wrong_scale_is_refused_though_the_direction_is_right() -> None:
+    with torch.no_grad():
+        [agreement] = compare(lambda x: (Scale(2.2)(x),), Scale(2.0), [(torch.ones(1, 3),)])
+    assert agreement.cosine == pytest.approx(1 / 1.1) and agreement.max_error == pytest.approx(0.2) and agreement.max_value == 2
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino", "onnx"])
 def test_inputs_from_an_autocast_region_are_taken(tmp_path: Path, backend) -> None:
     compiled = compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), backend, cache_dir=tmp_path, precision="f32")
     doubled = compiled(torch.full((1, 3), 1.5, dtype=torch.bfloat16))
@@ -152,9 +158,32 @@ def test_inputs_from_an_autocast_region_are_taken(tmp_path: Path, backend) -> No
 
 
 def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
-    compiled = compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), cache_dir=tmp_path)
+    compiled = compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), "onnx", cache_dir=tmp_path)
     with pytest.raises(BackendError, match=r"\(\(1, 3\),\), got \(\(2, 3\),\)"):
         compiled(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("backend", ["torch", "torch_bf16"])
+def test_pytorch_takes_any_batch(backend) -> None:
+    compiled = compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), backend)
+    assert torch.equal(compiled(torch.ones(4, 3)), torch.full((4, 3), 2.0))
+
+
+def test_other_names_mean_the_same(tmp_path: Path) -> None:
+    assert compile_module(Scale(2.0).eval(), (torch.ones(1, 3),), "onnxruntime", cache_dir=tmp_path).backend == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("device", "backend", "message"),
+    [("cpu", "tensorrt", "'tensorrt' needs device 'cuda', not 'cpu'"), ("cuda", "openvino", "'openvino' runs on the CPU")],
+)
+def test_a_backend_that_does_not_fit_the_device_is_refused(device, backend, message) -> None:
+    with pytest.raises(BackendError, match=message):
+        host_device(device, backend)
+
+
+def test_tensorrt_feeds_the_gpu_from_the_host() -> None:
+    assert (host_device("cuda", "tensorrt"), host_device("cuda", "torch"), host_device("cpu", "openvino")) == ("cpu", "cuda", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +191,7 @@ def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
     [
         ("tflite", "auto", "unknown backend 'tflite'"),
         ("torch", "f16", "unknown precision 'f16'"),
-        ("onnxruntime", "bf16", "computes in f32"),
+        ("onnx", "bf16", "computes in f32"),
     ],
 )
 def test_unknown_choices_are_named(tmp_path: Path, backend, precision, message) -> None:
@@ -173,15 +202,6 @@ def test_unknown_choices_are_named(tmp_path: Path, backend, precision, message) 
 def test_training_mode_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="training mode"):
         compile_module(Scale(2.0), (torch.ones(1, 3),), cache_dir=tmp_path)
-
-
-def test_what_tensorrt_is_given_for_bf16_computes_in_it(network) -> None:
-    typed = backends._Bfloat16(network).eval()
-    assert {p.dtype for p in typed.parameters()} == {torch.bfloat16} and {p.dtype for p in network.parameters()} == {torch.float32}
-    with torch.inference_mode():
-        for got, wanted in zip(typed(*EXAMPLE), network(*EXAMPLE), strict=True):
-            assert got.dtype == torch.float32
-            assert torch.cosine_similarity(got.flatten(), wanted.flatten(), dim=0) > backends.LEAST_COSINE["bf16"]
 
 
 def test_missing_tensorrt_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

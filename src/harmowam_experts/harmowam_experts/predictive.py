@@ -6,7 +6,7 @@ so what it learned holds wherever the arm is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harmowam_core.attention import attention
-from harmowam_core.backends import Backend, compile_module
+from harmowam_core.backends import Backend, compile_module, host_device
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
 from harmowam_core.scene_view import SceneView
@@ -146,13 +146,13 @@ class PredictiveNetwork(nn.Module):
             x = block(x, context, condition)
         return self.outputs(x)
 
-    def sample(self, inputs: PredictiveInputs, noise: Tensor, steps: int, denoise: Callable[..., Tensor] | None = None) -> Tensor:
-        """Euler integration of the flow from noise (B, K, 14) to a chunk; ``denoise`` may be a compiled ``forward``."""
+    def sample(self, inputs: PredictiveInputs, noise: Tensor, steps: int) -> Tensor:
+        """Euler integration of the flow from noise (B, K, 14) to a chunk."""
         context, state = self.context(inputs)
         x = noise
         for i in range(steps):
             t = i / steps
-            predicted = (denoise or self)(x, torch.full((len(x),), t, device=x.device), context, state)
+            predicted = self(x, torch.full((len(x),), t, device=x.device), context, state)
             x = x + (predicted - x) / (steps * (1 - t))
         return x
 
@@ -214,27 +214,48 @@ def hand_coordinates(view: SceneView, position: NDArray[np.float32]) -> NDArray[
     return (view.project(position) / (width / 2, height / 2) - 1).astype(np.float32)
 
 
+class ChunkSampler(nn.Module):
+    """All denoising steps in one network: a compiler sees what the steps share, and a call costs once."""
+
+    def __init__(self, network: PredictiveNetwork, steps: int) -> None:
+        super().__init__()
+        self.network, self.steps = network, steps
+
+    def forward(self, noise: Tensor, *inputs: Tensor) -> Tensor:
+        """noise (B, K, 14), then the fields of PredictiveInputs, to a chunk (B, K, 14)."""
+        return self.network.sample(PredictiveInputs(*inputs), noise, self.steps)
+
+
 class PredictiveExpert:
-    """Implements the ActionExpert protocol. With a ``backend`` other than torch it takes one observation at a time."""
+    """Implements the ActionExpert protocol. Backends other than ``torch`` and ``torch_bf16`` take one observation at a time.
+
+    ``compiled`` holds its one network. Raises BackendError where the backend cannot serve it.
+    """
 
     source = Expert.PREDICTIVE
 
     def __init__(self, preset: CompactPreset, network: PredictiveNetwork, *, device: str = "cpu", backend: Backend = "torch") -> None:
         self.preset = preset
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.device = device
+        self.device = host_device(device, backend)
+        self.network = network.to(self.device).eval().requires_grad_(False)
         cell = preset.load_cell()
         self.arms = cell.arm_names
         self.wrists = tuple(f"wrist_{arm}" for arm in self.arms)
         self.view = SceneView(cell.camera("scene"), preset.scene_size)
         self.encoder = InstructionEncoder(preset.instruction_encoder)
-        self._denoise: Callable[..., Tensor] = self.network
-        if backend != "torch":
-            dim, tokens = preset.predictive.dim, self.network.place.shape[1]
-            shapes = ((1, preset.horizon, self.network.actions), (1,), (1, tokens, dim), (1, dim))
-            generator = torch.Generator().manual_seed(0)
-            example = tuple(torch.rand(shape, generator=generator).to(device) for shape in shapes)
-            self._denoise = compile_module(self.network, example, backend, threads=torch.get_num_threads())
+        shapes = (
+            (1, preset.horizon, self.network.actions),
+            (1, len(self.arms), 3, *preset.wrist_size),
+            (1, preset.tokens, preset.transformer.dim),
+            (1, preset.tokens, preset.autoencoder.latent),
+            (1, len(self.arms), 2),
+            (1, STATE),
+            (1, preset.instruction_encoder.dim),
+        )
+        generator = torch.Generator().manual_seed(0)
+        example = tuple(torch.rand(shape, generator=generator).to(self.device) for shape in shapes)
+        sampler = ChunkSampler(self.network, preset.predictive.denoising_steps).eval()
+        self.compiled = {"predictive_expert": compile_module(sampler, example, backend, name="predictive_expert")}
 
     def inputs(self, observations: Sequence[Observation], imaginations: Sequence[Imagination]) -> PredictiveInputs:
         """The network's batch."""
@@ -270,12 +291,11 @@ class PredictiveExpert:
         generators = [torch.Generator().manual_seed(o.stamp_ns % (1 << 62)) for o in observations]
         noise = torch.stack([torch.randn(self.preset.horizon, self.network.actions, generator=g) for g in generators]) * config.start_noise
         inputs = self.inputs(observations, imaginations)
-        with torch.autocast(self.device, torch.bfloat16):  # as in training
-            numbers = self.network.sample(inputs, noise.to(self.device), config.denoising_steps, self._denoise)
+        [numbers] = self.compiled["predictive_expert"].outputs(noise.to(self.device), *inputs)
         return [
             ActionChunk(
                 o.stamp_ns, i.imagination_id, self.source, self.preset.frame_period_s, self.arms,
                 *decode_deltas(o.ee_position, o.ee_orientation, chunk),
             )
-            for o, i, chunk in zip(observations, imaginations, numbers.float().cpu().numpy(), strict=True)
+            for o, i, chunk in zip(observations, imaginations, numbers.cpu().numpy(), strict=True)
         ]  # fmt: skip

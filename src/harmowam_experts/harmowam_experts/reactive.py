@@ -6,7 +6,7 @@ cancels the reader's bias.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from harmowam_core.backends import Backend, compile_module
+from harmowam_core.backends import Backend, compile_module, host_device
 from harmowam_core.presets import CompactPreset
 from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
 from harmowam_experts.poses import rotation_from_6d
@@ -63,23 +63,23 @@ def reactive_loss(predicted: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
 
 
 class ReactiveExpert:
-    """Implements the ActionExpert protocol. With a ``backend`` other than torch it takes one observation at a time."""
+    """Implements the ActionExpert protocol. Backends other than ``torch`` and ``torch_bf16`` take one observation at a time.
+
+    ``compiled`` holds its one network. Raises BackendError where the backend cannot serve it.
+    """
 
     source = Expert.REACTIVE
 
     def __init__(self, preset: CompactPreset, network: ReactiveNetwork, *, device: str = "cpu", backend: Backend = "torch") -> None:
         self.preset = preset
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.device = device
+        self.device = host_device(device, backend)
+        self.network = network.to(self.device).eval().requires_grad_(False)
         self.arms = preset.load_cell().arm_names
-        self._read: Callable[..., Tensor] = self.network
-        if backend != "torch":
-            generator = torch.Generator().manual_seed(0)
-            shapes = ((preset.frames, preset.tokens, preset.autoencoder.latent), (preset.frames, preset.tokens, preset.transformer.dim))
-            example = tuple(torch.randn(shape, generator=generator).to(device) for shape in shapes)
-            self._read = compile_module(
-                self.network, (*example, torch.arange(preset.frames, device=device)), backend, threads=torch.get_num_threads()
-            )
+        generator = torch.Generator().manual_seed(0)
+        shapes = ((preset.frames, preset.tokens, preset.autoencoder.latent), (preset.frames, preset.tokens, preset.transformer.dim))
+        example = tuple(torch.randn(shape, generator=generator).to(self.device) for shape in shapes)
+        index = torch.arange(preset.frames, device=self.device)
+        self.compiled = {"reactive_expert": compile_module(self.network, (*example, index), backend, name="reactive_expert")}
 
     @torch.inference_mode()
     def act(self, observations: Sequence[Observation], imaginations: Sequence[Imagination]) -> list[ActionChunk]:
@@ -88,9 +88,8 @@ class ReactiveExpert:
         latents = torch.from_numpy(np.stack([i.latents for i in imaginations])).to(self.device)  # (B, 13, 80, C)
         hidden = torch.from_numpy(np.stack([i.hidden for i in imaginations])).to(self.device)
         index = torch.arange(frames, device=self.device).repeat(batch)
-        with torch.autocast(self.device, torch.bfloat16):  # as in training
-            read = self._read(latents.flatten(0, 1), hidden.repeat_interleave(frames, 0), index)
-        numbers = read.float().cpu().numpy().reshape(batch, frames, len(self.arms), POSE)
+        [read] = self.compiled["reactive_expert"].outputs(latents.flatten(0, 1), hidden.repeat_interleave(frames, 0), index)
+        numbers = read.cpu().numpy().reshape(batch, frames, len(self.arms), POSE)
         return [self._chunk(o, i, n) for o, i, n in zip(observations, imaginations, numbers, strict=True)]
 
     def _chunk(self, observation: Observation, imagination: Imagination, numbers: np.ndarray) -> ActionChunk:

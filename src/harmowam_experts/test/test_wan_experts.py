@@ -10,7 +10,8 @@ import torch
 import yaml
 from scipy.spatial.transform import Rotation
 
-from harmowam_core.backends import BackendError
+from harmowam_core.backends import LEAST_COSINE, BackendError, Network, check, compile_module
+from harmowam_core.backends.tensorrt_backend import ENGINE, build_engine
 from harmowam_core.cell import load_cell
 from harmowam_core.checkpoints import CheckpointError, save_checkpoint
 from harmowam_core.stages import ActionChunk, Expert, Imagination
@@ -254,3 +255,32 @@ def test_weights_of_another_shape_or_none_are_refused(weights: Path, tmp_path: P
 def test_other_backends_are_refused(weights: Path, load) -> None:
     with pytest.raises(BackendError, match="backend 'torch' alone, not 'openvino'"):
         load(preset_file(weights), weights=weights, backend="openvino")
+
+
+class OneEvaluation(torch.nn.Module):
+    """The action transformer with its conditions one by one, as an engine takes them."""
+
+    def __init__(self, network: ActionDiT) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, noisy: torch.Tensor, timestep: torch.Tensor, *conditions: torch.Tensor) -> torch.Tensor:
+        return self.network(noisy, timestep, Conditions(*conditions))
+
+
+def test_the_expert_networks_export_and_become_engines(tmp_path: Path) -> None:
+    """What a GPU would run: ONNX Runtime agrees with PyTorch on inputs it was not exported with, and TensorRT builds it."""
+    torch.manual_seed(0)
+    action = ActionDiT(PRESET, 14, SIZES)
+    torch.nn.init.normal_(action.outputs.weight, std=0.1)
+    pose = AnyPosNetwork(PRESET, 14, VISUAL_WIDTH)
+    given = [
+        (OneEvaluation(action), lambda: (torch.randn(1, 12, 14), torch.tensor([40]), *conditions(1))),
+        (pose, lambda: (torch.randn(1, 9, VISUAL_WIDTH), torch.randn(1, 6, WIDTH))),
+    ]
+    for module, inputs in given:
+        compiled = compile_module(module.eval(), inputs(), "onnx", cache_dir=tmp_path, threads=1)
+        [agreement] = check(compiled, [inputs() for _ in range(3)])
+        assert agreement.cosine >= LEAST_COSINE
+        engine = build_engine(Network(type(module).__name__, module, inputs()), tmp_path, (8, 9))
+        assert engine.file(ENGINE).stat().st_size > 10_000

@@ -57,8 +57,8 @@ class ArbiterNode(PolicyNode):
             self.parameter(name, field.default, field.description or name, read_only=True, **bounds(field))
 
     def load(self, preset: str, **options: Any) -> Any:
-        """The preset's gate; it is small, and PyTorch runs it whatever the backend."""
-        return load_gate(preset, weights=options["weights"])
+        """The preset's gate."""
+        return load_gate(preset, **options)
 
     def configure(self) -> None:
         """Make the arbiter, its publishers and its inputs."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harmowam_core.backends import compile_module, host_device
 from harmowam_core.checkpoints import load_checkpoint
 from harmowam_core.presets import CompactPreset
 from harmowam_core.stages import Observation
@@ -48,19 +49,29 @@ class GateNetwork(nn.Module):
 
 
 class GatePolicy:
-    """Scores observations; deterministic."""
+    """Scores observations; deterministic. Backends other than ``torch`` and ``torch_bf16`` take one observation at a time.
 
-    def __init__(self, preset: CompactPreset, network: GateNetwork) -> None:
+    ``compiled`` holds its one network. Raises BackendError where the backend cannot serve it.
+    """
+
+    def __init__(self, preset: CompactPreset, network: GateNetwork, *, device: str = "cpu", backend: str = "torch") -> None:
         self.preset = preset
-        self.network = network.eval().requires_grad_(False)
+        self.device = host_device(device, backend)
+        self.network = network.to(self.device).eval().requires_grad_(False)
         self.wrists = tuple(f"wrist_{arm}" for arm in preset.load_cell().arm_names)
+        generator = torch.Generator().manual_seed(0)
+        shapes = ((1, 3, *preset.scene_size), (1, len(self.wrists), 3, *preset.wrist_size))
+        example = tuple(torch.rand(shape, generator=generator).to(self.device) for shape in shapes)
+        self.compiled = {"gate": compile_module(self.network, example, backend, name="gate")}
 
     @torch.inference_mode()
     def score(self, observations: Sequence[Observation]) -> list[float]:
         """Probability of interaction, one an observation."""
         scene = _to_unit(np.stack([o.image("scene") for o in observations]))
         wrists = _to_unit(np.stack([[o.image(name) for name in self.wrists] for o in observations]))
-        return torch.sigmoid(self.network(scene, wrists)).tolist()
+        [logits] = self.compiled["gate"].outputs(scene.to(self.device), wrists.to(self.device))
+        scores: list[float] = torch.sigmoid(logits).tolist()
+        return scores
 
 
 def _to_unit(images: np.ndarray) -> Tensor:
@@ -76,13 +87,15 @@ class Gate(Protocol):
         ...
 
 
-def load_gate(preset: str = "compact", *, device: str = "cpu", weights: Path | None = None) -> Gate:
-    """A ready gate; raises PresetError or CheckpointError that say what is wrong and what to do."""
+def load_gate(preset: str = "compact", *, device: str = "cpu", backend: str = "torch", weights: Path | None = None) -> Gate:
+    """A ready gate; raises PresetError, CheckpointError or BackendError that say what is wrong and what to do."""
     config = load_any_preset(preset)
     if isinstance(config, WanPreset):
+        from harmowam_core.pretrained import require_torch
         from harmowam_gate.siglip_gate import load_siglip_gate
 
+        require_torch("gate", backend)
         return load_siglip_gate(config, device=device, weights=weights)
     network = GateNetwork(config)
     load_checkpoint((weights or config.weights_dir()) / GATE_FILE, network, config)
-    return GatePolicy(config, network)
+    return GatePolicy(config, network, device=device, backend=backend)

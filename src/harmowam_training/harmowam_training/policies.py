@@ -20,9 +20,9 @@ from harmowam_world_model import load_world_model
 def _models(preset: str, weights: Path | None) -> tuple:
     torch.set_num_threads(1)
     return (
-        load_world_model(preset, weights=weights),
-        load_predictive_expert(preset, weights=weights),
-        load_reactive_expert(preset, weights=weights),
+        load_world_model(preset, backend="torch_bf16", weights=weights),  # batches, in the precision of training
+        load_predictive_expert(preset, backend="torch_bf16", weights=weights),
+        load_reactive_expert(preset, backend="torch_bf16", weights=weights),
         load_gate(preset, weights=weights),
     )
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harmowam_core.backends import Backend, compile_module
+from harmowam_core.backends import Backend, compile_module, host_device
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
 from harmowam_core.scene_view import SceneView
 from harmowam_core.stages import GroundedPoint, Imagination, Observation
 from harmowam_world_model.autoencoder import Autoencoder
-from harmowam_world_model.grounding import Grounding, grounded_points, read_heat_maps
+from harmowam_world_model.grounding import Grounding, GroundingOutput, grounded_points, read_heat_maps
 from harmowam_world_model.protocol import GroundingMemory
 from harmowam_world_model.transformer import GOAL_CHANNELS, HANDS, Conditions, VideoTransformer, goal_channels, sample_residual
-
-Denoiser = Callable[..., tuple[Tensor, Tensor]]
-Decoder = Callable[[Tensor], Tensor]
 
 
 class WorldModelNetworks(nn.Module):
@@ -47,6 +44,30 @@ class WorldModelNetworks(nn.Module):
         batch, channels, rows, columns = latent.shape
         steps = residual.reshape(batch, -1, channels, rows, columns) / self.residual_scale[:, None, None, None]
         return torch.cat([latent[:, None], latent[:, None] + steps], 1)
+
+
+class FrameEncoder(nn.Module):
+    """The autoencoder's encoder as a network of its own, to be compiled."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames (B, 3, H, W) in [0, 1] to latents (B, C, h, w)."""
+        return self.autoencoder.encode(frames)
+
+
+class Sampler(nn.Module):
+    """All denoising steps in one network: a compiler sees what the steps share, and a call costs once."""
+
+    def __init__(self, transformer: VideoTransformer, steps: int) -> None:
+        super().__init__()
+        self.transformer, self.steps = transformer, steps
+
+    def forward(self, noise: Tensor, latent: Tensor, goals: Tensor, text: Tensor, hands: Tensor) -> tuple[Tensor, Tensor]:
+        """noise: (B, 12 C, h, w), then the fields of Conditions; returns the clean residual (B, 12 C, h, w) and (B, h w, D)."""
+        return sample_residual(self.transformer, noise, Conditions(latent, goals, text, hands), self.steps)
 
 
 class FrameDecoder(nn.Module):
@@ -87,37 +108,39 @@ def hand_vector(
 
 
 class CompactWorldModel:
-    """Implements the WorldModel protocol. With a ``backend`` other than torch it takes one observation at a time.
+    """Implements the WorldModel protocol. Backends other than ``torch`` and ``torch_bf16`` take one observation at a time.
 
-    Raises BackendError where the backend cannot serve the networks.
+    ``compiled`` holds every network by name. Raises BackendError where the backend cannot serve one.
     """
 
     def __init__(self, preset: CompactPreset, networks: WorldModelNetworks, *, device: str = "cpu", backend: Backend = "torch") -> None:
         self.preset = preset
-        self.networks = networks.to(device).eval().requires_grad_(False)
-        self.device = device
+        self.device = host_device(device, backend)
+        self.networks = networks.to(self.device).eval().requires_grad_(False)
         self.encoder = InstructionEncoder(preset.instruction_encoder)
         self.view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
-        self._denoise: Denoiser = self.networks.transformer
-        self._decode: Decoder = self.networks.autoencoder.decode
-        if backend != "torch":
-            threads = torch.get_num_threads()
-            self._denoise = compile_module(self.networks.transformer, self._transformer_example(), backend, threads=threads)
-            latents = torch.randn(preset.frames, preset.autoencoder.latent, *preset.grid, generator=torch.Generator().manual_seed(0))
-            self._decode = compile_module(FrameDecoder(self.networks.autoencoder).eval(), (latents.to(device),), backend, threads=threads)
+        self.compiled = {
+            name: compile_module(module.eval(), tuple(x.to(self.device) for x in example), backend, name=name)
+            for name, (module, example) in self._to_compile().items()
+        }
 
-    def _transformer_example(self) -> tuple[Tensor, ...]:
-        """Inputs of one observation."""
+    def _to_compile(self) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
+        """Every network with inputs of one observation."""
         preset, generator = self.preset, torch.Generator().manual_seed(0)
-        shapes = (
-            (1, self.networks.transformer.future, *preset.grid),
-            (1,),
-            (1, preset.autoencoder.latent, *preset.grid),
-            (1, GOAL_CHANNELS, *preset.grid),
-            (1, preset.instruction_encoder.dim),
-            (1, HANDS),
-        )
-        return tuple(torch.rand(shape, generator=generator).to(self.device) for shape in shapes)
+
+        def example(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator)
+
+        latent, text, grid = preset.autoencoder.latent, preset.instruction_encoder, preset.grid
+        image = example(1, 3, *preset.scene_size)
+        residual = torch.randn(1, self.networks.transformer.future, *grid, generator=generator)
+        conditions = (example(1, latent, *grid), example(1, GOAL_CHANNELS, *grid), example(1, text.dim), example(1, HANDS))
+        return {
+            "grounding": (self.networks.grounding, (image, example(1, text.tokens + 1, text.dim))),
+            "frame_encoder": (FrameEncoder(self.networks.autoencoder), (image,)),
+            "sampler": (Sampler(self.networks.transformer, preset.denoising_steps), (residual, *conditions)),
+            "frame_decoder": (FrameDecoder(self.networks.autoencoder), (example(preset.frames, latent, *grid),)),
+        }
 
     def _noise(self, stamp_ns: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed((seed * 1_000_003 + stamp_ns) % (1 << 62))
@@ -127,9 +150,9 @@ class CompactWorldModel:
         self, images: Tensor, text: Tensor, memories: Sequence[GroundingMemory], hands: Sequence[NDArray[np.float32]]
     ) -> tuple[Tensor, list[tuple[GroundedPoint, ...]]]:
         """Pixels (B, 2, 2) and points to go by, from what is seen and what each episode remembers; hands: (A, 3) m each."""
-        output = self.networks.grounding(images, text)
-        pixels, confidence = read_heat_maps(output.logits.float())
-        points = grounded_points(self.view, pixels.cpu(), output.height_m.float().cpu(), confidence.cpu())
+        output = GroundingOutput(*self.compiled["grounding"].outputs(images, text))
+        pixels, confidence = read_heat_maps(output.logits)
+        points = grounded_points(self.view, pixels.cpu(), output.height_m.cpu(), confidence.cpu())
         kept = []
         for seen, memory, tools in zip(points, memories, hands, strict=True):
             kept.append(tuple(memory.update(point, self.preset.grounding.confidence_threshold, tools) for point in seen))
@@ -155,24 +178,24 @@ class CompactWorldModel:
         goals = goal_channels(pixels, self.preset.grid, self.preset.scene_size)
         conditions = Conditions(latent, goals, text[:, 0], torch.from_numpy(hands).to(self.device))
         noise = torch.stack([self._noise(o.stamp_ns, seed) for o in observations]).to(self.device)
-        return sample_residual(self._denoise, noise, conditions, self.preset.denoising_steps)
+        residual, hidden = self.compiled["sampler"].outputs(noise, *conditions)
+        return residual, hidden
 
     @torch.inference_mode()
     def imagine(self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0) -> list[Imagination]:
-        """One imagination an observation; see the protocol. Computes in bfloat16, as in training."""
+        """One imagination an observation; see the protocol."""
         started = time.perf_counter()
         images = frames_to_tensor(np.stack([o.image("scene") for o in observations])).to(self.device)
         if images.shape[-2:] != self.preset.scene_size:
             raise ValueError(f"scene image is {tuple(images.shape[-2:])}, preset '{self.preset.name}' needs {self.preset.scene_size}")
-        with torch.autocast(self.device, torch.bfloat16):
-            text = self.encoder.encode([o.instruction for o in observations]).to(self.device)
-            pixels, points = self.ground(images, text, memories, [o.ee_position for o in observations])
-            grounded = time.perf_counter()
-            latent = self.networks.autoencoder.encode(images).float()
-            residual, hidden = self._denoised(observations, latent, pixels, points, text, seed)
-            latents = self.networks.future(residual.float(), latent)  # (B, 13, C, h, w)
-            denoised = time.perf_counter()
-            decoded = self._decode(latents.flatten(0, 1)).float()
+        text = self.encoder.encode([o.instruction for o in observations]).to(self.device)
+        pixels, points = self.ground(images, text, memories, [o.ee_position for o in observations])
+        grounded = time.perf_counter()
+        [latent] = self.compiled["frame_encoder"].outputs(images)
+        residual, hidden = self._denoised(observations, latent, pixels, points, text, seed)
+        latents = self.networks.future(residual, latent)  # (B, 13, C, h, w)
+        denoised = time.perf_counter()
+        [decoded] = self.compiled["frame_decoder"].outputs(latents.flatten(0, 1))
         frames = (decoded * 255).round().byte().permute(0, 2, 3, 1).unflatten(0, latents.shape[:2]).cpu().numpy()
         timings = {"grounding": grounded - started, "denoising": denoised - grounded, "decoding": time.perf_counter() - denoised}
         tokens = latents.flatten(3).transpose(2, 3).cpu().numpy()  # (B, 13, N, C)
@@ -183,7 +206,7 @@ class CompactWorldModel:
                 np.ascontiguousarray(frames[b]),
                 self.preset.frame_period_s,
                 np.ascontiguousarray(tokens[b]),
-                hidden[b].float().cpu().numpy(),
+                hidden[b].cpu().numpy(),
                 points[b],
                 timings,
             )

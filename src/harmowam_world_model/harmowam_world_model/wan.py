@@ -138,7 +138,7 @@ class WanWorldModel:
                 torch.full((1,), 0.5, device=device),
                 torch.randn(1, preset.video.text_tokens, config.text_dim, device=device),
             )
-            self._denoise = compile_module(denoiser, example, backend)
+            self._denoise = compile_module(denoiser, example, backend, name="video_transformer")
 
     def _noise(self, stamp_ns: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed((seed * 1_000_003 + stamp_ns) % (1 << 62))

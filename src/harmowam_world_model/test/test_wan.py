@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from harmowam_core.backends import compile_module
+from harmowam_core.backends.tensorrt_backend import ENGINE, build_engine
 from harmowam_core.checkpoints import CheckpointError
 from harmowam_core.testing_wan import TEXT_WIDTH, WIDTH, save_toy_wan, toy_observation, toy_preset
 from harmowam_core.wan_preset import load_any_preset
@@ -144,8 +145,8 @@ def test_training_lowers_the_flow_matching_loss(denoiser: WanDenoiser) -> None:
         assert sum(float(loss(s)) for s in range(8)) < 0.85 * before
 
 
-def test_the_transformer_exports_to_onnx(tmp_path: Path) -> None:
-    """What TensorRT builds its engine from."""
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_the_transformer_exports_and_agrees(tmp_path: Path, backend: str) -> None:
     torch.manual_seed(0)
     transformer = WanTransformer3DModel(
         num_attention_heads=2,
@@ -158,13 +159,14 @@ def test_the_transformer_exports_to_onnx(tmp_path: Path) -> None:
         num_layers=1,
     )
     denoiser = WanDenoiser(transformer, 0).eval()
-    compiled = compile_module(
-        denoiser, (torch.randn(1, 4, 4, 4, 6), torch.tensor([0.5]), torch.randn(1, 12, TEXT_WIDTH)), "onnxruntime", cache_dir=tmp_path
-    )
+    example = (torch.randn(1, 4, 4, 4, 6), torch.tensor([0.5]), torch.randn(1, 12, TEXT_WIDTH))
+    compiled = compile_module(denoiser, example, backend, cache_dir=tmp_path, precision="f32", threads=1)
     other = (torch.randn(1, 4, 4, 4, 6), torch.tensor([0.9]), torch.randn(1, 12, TEXT_WIDTH))
     with torch.no_grad():
         for got, wanted in zip(compiled(*other), denoiser(*other), strict=True):
             assert torch.allclose(got, wanted, atol=1e-3)
+    built = build_engine(compiled.network, tmp_path, (8, 9))
+    assert built.file(ENGINE).stat().st_size > 10_000
 
 
 def test_a_scene_of_the_wrong_size_is_refused(model: WanWorldModel) -> None:
