@@ -24,6 +24,7 @@ ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
+    "replay": ("harmowam_bringup.replay.command", "replay"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -117,6 +118,10 @@ def _train() -> None: ...
 
 @app.command("evaluate", help="Closed-loop benchmark in one process: many episodes by policy, task and environment.")
 def _evaluate() -> None: ...
+
+
+@app.command("replay", help="Offline evaluation of recordings: both experts, imagination and gate against what was executed.")
+def _replay() -> None: ...
 
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
