@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from harmowam_core.scene_view import SceneView
 from harmowam_core.stages import GroundedPoint, Imagination, Observation
 from harmowam_world_model.autoencoder import Autoencoder
 from harmowam_world_model.grounding import Grounding, grounded_points, read_heat_maps
-from harmowam_world_model.protocol import GroundingMemory
+from harmowam_world_model.protocol import ALONE, GroundingMemory
 from harmowam_world_model.transformer import GOAL_CHANNELS, HANDS, Conditions, VideoTransformer, goal_channels, sample_residual
 
 Denoiser = Callable[..., tuple[Tensor, Tensor]]
@@ -158,7 +159,14 @@ class CompactWorldModel:
         return sample_residual(self._denoise, noise, conditions, self.preset.denoising_steps)
 
     @torch.inference_mode()
-    def imagine(self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0) -> list[Imagination]:
+    def imagine(
+        self,
+        observations: Sequence[Observation],
+        memories: Sequence[GroundingMemory],
+        seed: int = 0,
+        *,
+        turn: AbstractContextManager[None] = ALONE,
+    ) -> list[Imagination]:
         """One imagination an observation; see the protocol. Computes in bfloat16, as in training."""
         started = time.perf_counter()
         images = frames_to_tensor(np.stack([o.image("scene") for o in observations])).to(self.device)
@@ -166,7 +174,8 @@ class CompactWorldModel:
             raise ValueError(f"scene image is {tuple(images.shape[-2:])}, preset '{self.preset.name}' needs {self.preset.scene_size}")
         with torch.autocast(self.device, torch.bfloat16):
             text = self.encoder.encode([o.instruction for o in observations]).to(self.device)
-            pixels, points = self.ground(images, text, memories, [o.ee_position for o in observations])
+            with turn:
+                pixels, points = self.ground(images, text, memories, [o.ee_position for o in observations])
             grounded = time.perf_counter()
             latent = self.networks.autoencoder.encode(images).float()
             residual, hidden = self._denoised(observations, latent, pixels, points, text, seed)

@@ -40,14 +40,16 @@ def replay(
     instruction: Annotated[str, typer.Option(help="What was done, in words, where the bag has no task topic.")] = "",
     step: Annotated[float, typer.Option(min=0.05, help="Seconds between two steps; the live graph imagines five times a second.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise that the models start from.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the networks; results are the same for the same number.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Batches that are worked on at once, each by one thread.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/replay"),
     json_file: Annotated[str, typer.Option("--json", metavar="[FILE]", help="Also write the figures to FILE; - for standard output.")] = "",
 ) -> None:
     """Run the models on recorded observations, both experts at every step, and compare with what was executed."""
     console = Console(stderr=json_file == "-", highlight=False, soft_wrap=True)
     try:
-        runs = [run for folder in weights or [None] for run in _runs(bags, folder, preset, contract, instruction, step, seed, threads, console)]
+        runs = [
+            run for folder in weights or [None] for run in _runs(bags, folder, preset, contract, instruction, step, seed, threads, console)
+        ]
     except (ValueError, FileNotFoundError, KeyError) as error:
         console.print(Text(str(error), style="red"))
         raise typer.Exit(BAD_INPUT) from error
@@ -86,7 +88,7 @@ def _runs(
     rules, config = load_contract(contract), load_any_preset(preset)
     stride = max(round(step_s / rules.period_s), 1)
     began_s = time.perf_counter()
-    stack = Stack.load(preset, weights, threads)
+    stack = Stack.load(preset, weights)
     load_s = time.perf_counter() - began_s
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     runs = []
@@ -100,7 +102,7 @@ def _runs(
             steps = sum(1 for row in recorded.rows if row.task_id)
             progress.update(bar, description=name, total=-(-steps // stride))
             digest, judged = Digest(), []
-            for step in stack.run(recorded.rows, stride, seed):
+            for step in stack.run(recorded.rows, stride, seed, threads):
                 digest.add(step)
                 same_task = judged and recorded.rows[judged[-1].step.row].task_id == recorded.rows[step.row].task_id
                 judged.append(judge(step, recorded, judged[-1].step if same_task else None))
@@ -111,7 +113,12 @@ def _runs(
                 "weights": None if weights is None else str(weights),
                 "digest": digest.hex(),
                 "realtime_factor": round(recorded.duration_s / took_s, 3),
-                "seconds": {"recording": round(recorded.duration_s, 3), "load": round(load_s, 3), "read": round(read_s, 3), "all": round(took_s, 3)},
+                "seconds": {
+                    "recording": round(recorded.duration_s, 3),
+                    "load": round(load_s, 3),
+                    "read": round(read_s, 3),
+                    "all": round(took_s, 3),
+                },
                 **summarise(judged, recorded),
                 "latencies_ms": _latencies(recorded, judged),
                 "problems": recorded.problems,
@@ -130,7 +137,18 @@ def _latencies(recorded: Recorded, judged: list[StepErrors]) -> dict[str, Any]:
 
 def _table(runs: list[Run]) -> Table:
     table = Table(title="offline, medians; errors in cm", box=None, pad_edge=False)
-    for column in ("recording", "predictive", "reactive", "chosen", "chosen, transit", "interaction", "gate", "SSIM", "violations", "× real time"):
+    for column in (
+        "recording",
+        "predictive",
+        "reactive",
+        "chosen",
+        "chosen, transit",
+        "interaction",
+        "gate",
+        "SSIM",
+        "violations",
+        "× real time",
+    ):
         table.add_column(column, justify="left" if column == "recording" else "right")
     for run in runs:
         figures, actions = run.figures, run.figures["actions"]

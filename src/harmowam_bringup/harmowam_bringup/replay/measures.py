@@ -124,7 +124,9 @@ def summarise_gate(judged: Sequence[StepErrors]) -> dict[str, Any]:
     changes = np.flatnonzero(np.diff(phases.astype(np.int8))) + 1
     lasted_s = np.diff(stamps[changes]) * 1e-9
     confusion = {
-        f"{'interaction' if real else 'transit'}_called_{'interaction' if called else 'transit'}": int(((truth == real) & (said == called)).sum())
+        f"{'interaction' if real else 'transit'}_called_{'interaction' if called else 'transit'}": int(
+            ((truth == real) & (said == called)).sum()
+        )
         for real in (False, True)
         for called in (False, True)
     }

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Condition
 
 import numpy as np
 import torch
@@ -52,38 +55,48 @@ class Stack:
     settings: ArbiterSettings
 
     @staticmethod
-    def load(preset: str, weights: Path | None, threads: int) -> Stack:
+    def load(preset: str, weights: Path | None) -> Stack:
         """Ready models in PyTorch; errors as of the models' own loading."""
-        torch.set_num_threads(threads)
         experts = {
             Expert.PREDICTIVE: load_predictive_expert(preset, weights=weights),
             Expert.REACTIVE: load_reactive_expert(preset, weights=weights),
         }
         return Stack(load_world_model(preset, weights=weights), experts, load_gate(preset, weights=weights), ArbiterSettings())
 
-    def run(self, rows: Sequence[Row], stride: int, seed: int, progress: Callable[[int], None] = lambda _: None) -> Iterator[Step]:
+    def run(self, rows: Sequence[Row], stride: int, seed: int, threads: int) -> Iterator[Step]:
         """A step every ``stride`` rows in which a task is given; memory and gate begin anew with each task.
 
-        progress: told how many steps are done. Results depend on rows, weights, seed and the number of threads alone.
+        Batches are worked on side by side, each by one thread; results depend on rows, weights, stride and seed alone.
         """
         steps = [number for number, row in enumerate(rows) if row.task_id][::stride]
+        batches = [
+            [(number, rows[number].task_id, rows[number].observation) for number in steps[k : k + BATCH]]
+            for k in range(0, len(steps), BATCH)
+        ]
         memories: defaultdict[int, GroundingMemory] = defaultdict(GroundingMemory)
         gates: defaultdict[int, GateState] = defaultdict(self._gate_state)
-        for start in range(0, len(steps), BATCH):
-            batch = [(number, rows[number].task_id, rows[number].observation) for number in steps[start : start + BATCH]]
-            made = self._batch([seen for _, _, seen in batch], [memories[task] for _, task, _ in batch], seed)
-            for k, (number, task, seen) in enumerate(batch):
-                phase = gates[task].update(made.scores[k], seen.stamp_ns)
-                chunks = {expert: listed[k] for expert, listed in made.chunks.items()}
-                yield Step(number, made.imaginations[k], chunks, made.scores[k], phase, made.timings_s)
-            progress(len(batch))
+        turns = _Turns()
+        with ThreadPoolExecutor(threads, "stack", torch.set_num_threads, (1,)) as pool:
+            waiting: deque[Future[_Made]] = deque()
+            for ahead in range(len(batches) + threads):
+                if ahead < len(batches):
+                    seen = [observation for _, _, observation in batches[ahead]]
+                    waiting.append(pool.submit(self._batch, seen, [memories[task] for _, task, _ in batches[ahead]], seed, turns, ahead))
+                if ahead < threads or not waiting:
+                    continue
+                made = waiting.popleft().result()
+                for k, (number, task, observation) in enumerate(batches[ahead - threads]):
+                    phase = gates[task].update(made.scores[k], observation.stamp_ns)
+                    chunks = {expert: listed[k] for expert, listed in made.chunks.items()}
+                    yield Step(number, made.imaginations[k], chunks, made.scores[k], phase, made.timings_s)
 
     def _gate_state(self) -> GateState:
         return GateState(self.settings.gate_threshold, self.settings.gate_hysteresis, self.settings.gate_dwell_s)
 
-    def _batch(self, observations: list[Observation], memories: list[GroundingMemory], seed: int) -> _Made:
+    def _batch(self, observations: list[Observation], memories: list[GroundingMemory], seed: int, turns: _Turns, number: int) -> _Made:
         times = [time.perf_counter()]
-        imaginations = self.world_model.imagine(observations, memories, seed)
+        with turns.after_failure():
+            imaginations = self.world_model.imagine(observations, memories, seed, turn=turns.take(number))
         times.append(time.perf_counter())
         chunks = {}
         for expert, model in self.experts.items():
@@ -93,6 +106,38 @@ class Stack:
         times.append(time.perf_counter())
         names = ("imagination", *(expert.value for expert in self.experts), "gate")
         return _Made(imaginations, chunks, scores, dict(zip(names, np.diff(times) / len(observations), strict=True)))
+
+
+class _Turns:
+    """Batches use what a task remembers in their order."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._next = 0
+        self._failed = False
+
+    @contextmanager
+    def take(self, number: int) -> Iterator[None]:
+        """Wait for the batches before this one, then pass the turn on."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._failed or self._next == number)
+        if self._failed:
+            raise RuntimeError("an earlier batch failed")
+        yield
+        with self._changed:
+            self._next += 1
+            self._changed.notify_all()
+
+    @contextmanager
+    def after_failure(self) -> Iterator[None]:
+        """Nobody waits for a batch that failed."""
+        try:
+            yield
+        except BaseException:
+            with self._changed:
+                self._failed = True
+                self._changed.notify_all()
+            raise
 
 
 @dataclass(frozen=True)
