@@ -60,16 +60,6 @@ def rows(bag: Bag, contract: Contract, preset: Preset, *, instruction: str = "")
     yield from _Clock(bag, contract, feed, preset.load_cell(), 1 if instruction else 0).rows(recorded)
 
 
-@dataclass(frozen=True)
-class _Due:
-    """An image that makes a row, when it was recorded, and what else held then."""
-
-    stamp_ns: int
-    received_ns: int
-    task_id: int
-    commanded: NDArray[np.float32] | None
-
-
 class _Clock:
     """Feeds messages and makes a row of each due image once nothing nearer in time is to come."""
 
@@ -77,7 +67,7 @@ class _Clock:
         self._bag, self._contract, self._feed, self._cell = bag, contract, feed, cell
         self._period_ns = round(contract.period_s * 1e9)
         self._due_ns: int | None = None
-        self._waiting: deque[_Due] = deque()
+        self._waiting: deque[tuple[int, int]] = deque()  # stamp of a row's image, and when that was recorded, ns
         self._task_id = task_id
         self._commanded: NDArray[np.float32] | None = None
 
@@ -105,7 +95,7 @@ class _Clock:
         if self._due_ns is None or stamp_ns < self._due_ns - 10 * self._period_ns:  # the first, or time began again
             self._due_ns = stamp_ns
         if stamp_ns >= self._due_ns - EARLY * self._period_ns:
-            self._waiting.append(_Due(stamp_ns, received_ns, self._task_id, self._commanded))
+            self._waiting.append((stamp_ns, received_ns))
             self._due_ns += self._period_ns * max(round((stamp_ns - self._due_ns) / self._period_ns) + 1, 1)
 
     def _command(self, message: Any) -> None:
@@ -118,11 +108,11 @@ class _Clock:
 
     def _finished(self, now_ns: int | None) -> Iterator[Row]:
         while self._waiting:
-            due = self._waiting[0]
-            if not (now_ns is None or self._feed.assembler.covers(due.stamp_ns) or now_ns - due.received_ns > PATIENCE_S * 1e9):
+            stamp_ns, received_ns = self._waiting[0]
+            if not (now_ns is None or self._feed.assembler.covers(stamp_ns) or now_ns - received_ns > PATIENCE_S * 1e9):
                 return
             self._waiting.popleft()
             try:
-                yield Row(self._feed.observation(due.stamp_ns), due.task_id, due.commanded)
+                yield Row(self._feed.observation(stamp_ns), self._task_id, self._commanded)
             except (NotReadyError, StageError) as error:
-                self._bag.problems.add(Trouble.REFUSED, self._feed.image_topics[LEAD_CAMERA], str(error), due.received_ns)
+                self._bag.problems.add(Trouble.REFUSED, self._feed.image_topics[LEAD_CAMERA], str(error), received_ns)

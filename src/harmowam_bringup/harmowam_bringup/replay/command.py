@@ -46,11 +46,13 @@ def replay(
 ) -> None:
     """Run the models on recorded observations, both experts at every step, and compare with what was executed."""
     console = Console(stderr=json_file == "-", highlight=False, soft_wrap=True)
+    from harmowam_core.checkpoints import CheckpointError
+
     try:
         runs = [
             run for folder in weights or [None] for run in _runs(bags, folder, preset, contract, instruction, step, seed, threads, console)
         ]
-    except (ValueError, FileNotFoundError, KeyError) as error:
+    except (ValueError, FileNotFoundError, CheckpointError) as error:
         console.print(Text(str(error), style="red"))
         raise typer.Exit(BAD_INPUT) from error
     from harmowam_bringup.replay.report import write_report

@@ -86,6 +86,7 @@ def _picture(run: Run, index: int) -> dict[str, Any]:
     errors: StepErrors = run.judged[index]
     step, rows = errors.step, run.recorded.rows
     last = len(rows) - 1
+    error_m = _mean(errors.chosen.position_m)
     frames = [k for k in SHOWN_FRAMES if k < len(step.imagination.frames)]
     return {
         "at_s": (step.imagination.stamp_ns - run.judged[0].step.imagination.stamp_ns) * 1e-9,
@@ -95,5 +96,5 @@ def _picture(run: Run, index: int) -> dict[str, Any]:
         "score": step.score,
         "expert": step.expert.value,
         "label": "interaction" if errors.interaction else "transit",
-        "error_cm": 100 * _mean(errors.chosen.position_m),
+        "error_cm": None if np.isnan(error_m) else 100 * error_m,
     }
