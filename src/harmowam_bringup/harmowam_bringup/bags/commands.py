@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from harmowam_bringup.cli import FAILED, Json, Preset, _console, _reported, _write
+from harmowam_bringup.cli import Json, Preset, _console, _reported, _write
 
 Contract = Annotated[str, typer.Option(help="What is read from which topic: a contract by name, or path of one.")]
 Bags = Annotated[list[Path], typer.Argument(help="Rosbag2 recordings: their folders, or single .mcap or .db3 files.")]
@@ -37,3 +36,47 @@ def record(
         options = RecordOptions(folder, tuple(topic or ()), everything, compress_images == "jpeg", preset, contract, seconds)
         result = run(options, console)
     _write(json, result)
+
+
+def from_bags(
+    bags: Bags,
+    out: Annotated[Path, typer.Option(help="Folder of the training set, new or empty.")],
+    preset: Preset = "compact",
+    contract: Contract = "franka_dual",
+    successful: Annotated[bool, typer.Option("--successful", help="What no simulator has scored are good demonstrations.")] = False,
+    task: Annotated[str, typer.Option(help="Name of the task; default: as recorded.")] = "",
+    instruction: Annotated[str, typer.Option(help="Of recordings without a task, in words.")] = "",
+    json: Json = "",
+) -> None:
+    """Make a training set of recorded demonstrations: teleoperated, scripted, or runs of the stack that succeeded."""
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.bags.dataset import DatasetOptions
+        from harmowam_bringup.bags.dataset import from_bags as convert
+
+        options = DatasetOptions(out, preset, contract, successful, task, instruction)
+        report = convert(bags, options, console)
+    _write(json, report)
+
+
+def labels(
+    bag: Annotated[Path, typer.Argument(help="A rosbag2: its folder, or one .mcap or .db3 file.")],
+    png: Annotated[Path | None, typer.Option(help="Draw heights, openings and labels to this file.")] = None,
+    cell: Annotated[str, typer.Option(help="Cell profile by name, or path of a profile.")] = "franka_dual",
+    contract: Contract = "franka_dual",
+    json: Json = "",
+) -> None:
+    """Interaction and transit in a recording, by gripper events and where the tools were: the rule that teaches the gate."""
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.bags.labels import label_bag, plot_labels, print_labels
+        from harmowam_core.cell import load_cell
+        from harmowam_core.contract import load_contract
+
+        profile = load_cell(cell)
+        found, motion = label_bag(bag, load_contract(contract), profile, console)
+        print_labels(found, console)
+        if png is not None:
+            plot_labels(found, motion, profile, png)
+            console.print(f"  {png}")
+    _write(json, found)
