@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from harmowam_bringup.cli import Json, Preset, _console, _reported, _write
+from harmowam_bringup.cli import FAILED, Json, Preset, _console, _reported, _write
 
 Contract = Annotated[str, typer.Option(help="What is read from which topic: a contract by name, or path of one.")]
 Bags = Annotated[list[Path], typer.Argument(help="Rosbag2 recordings: their folders, or single .mcap or .db3 files.")]
@@ -80,3 +80,55 @@ def labels(
             plot_labels(found, motion, profile, png)
             console.print(f"  {png}")
     _write(json, found)
+
+
+def bench_bag(
+    seconds: Annotated[float, typer.Option(min=1.0, help="Length of the bag; a second takes 80 MiB.")] = 20.0,
+    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/bench"),
+    json: Json = "",
+) -> None:
+    """How much faster than real time a bag of three 640x480 cameras at 30 Hz is read and decoded."""
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.bags.bench import bench_bag as run
+
+        results = run(seconds, out, console)
+    _write(json, results)
+
+
+def bench_record(
+    seconds: Annotated[float, typer.Option(min=5.0, help="How long; a second takes 80 MiB of disk until the end.")] = 120.0,
+    graph: Annotated[bool, typer.Option(help="With the simulated graph at work beside it.")] = True,
+    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/bench"),
+    json: Json = "",
+) -> None:
+    """Record three 640x480 cameras at 30 Hz; exit 1 if any image was dropped."""
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.bags.bench import bench_record as run
+
+        results = run(seconds, graph, out, console)
+    _write(json, results)
+    raise typer.Exit(FAILED if results["dropped"] else 0)
+
+
+def publish_cameras(
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long, once somebody listens.")] = 10.0,
+    cameras: Annotated[int, typer.Option(min=1, max=16, help="How many.")] = 3,
+    width: Annotated[int, typer.Option(min=1)] = 640,
+    height: Annotated[int, typer.Option(min=1)] = 480,
+    hz: Annotated[float, typer.Option(min=0.1, help="Images a second of each.")] = 30.0,
+    json: Json = "",
+) -> None:
+    """Publish made-up images on /bench/camera_<k>/color/image_raw; prints how many."""
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.bags.made_up_cameras import Cameras, publish
+        from harmowam_bringup.session import GraphError
+
+        try:
+            sent = publish(Cameras(cameras, width, height, hz), seconds)
+        except TimeoutError as error:
+            raise GraphError(str(error)) from error
+    console.print(f"{sum(sent.values())} images sent")
+    _write(json, sent)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.experimental.events_executor import EventsExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 
 from harmowam_bringup.bags.bag_writer import BagWriter
+from harmowam_bringup.bags.dds import expect_large_images
 from harmowam_bringup.bags.graph_recorder import GraphRecorder, graph_topics
 from harmowam_bringup.session import GraphError
 from harmowam_bringup.summary import commit
@@ -69,9 +70,10 @@ def record(options: RecordOptions, console: Console) -> dict[str, Any]:
     cell = load_any_preset(options.preset).load_cell()
     wanted = None if options.everything else graph_topics(contract, cell) | set(options.topics)
     writer = BagWriter(options.out, describe(options.preset, options.contract))
+    expect_large_images()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("recorder", enable_rosout=False, start_parameter_services=False)
-    executor = EventsExecutor()
+    executor = SingleThreadedExecutor()
     executor.add_node(node)
     recorder = GraphRecorder(node, writer, wanted, jpeg=options.jpeg)
     display = _Display(recorder, writer, console)
