@@ -49,7 +49,7 @@ def bench_bag(seconds: float, out: Path, console: Console) -> dict[str, Any]:
         shape = f"{cameras.width}x{cameras.height}"
         console.print(f"  {seconds:.0f} s of {cameras.count} cameras of {shape} at {cameras.hz:.0f} Hz: {size / 2**20:.0f} MiB")
         sizes = dict(zip(cameras.topics, load_contract().sizes(load_preset()).values(), strict=True))
-        ways: dict[str, Callable[[str, Any], None]] = {
+        ways: dict[str, Callable[[str, Any], object]] = {
             "decoded": lambda topic, message: None,
             "every_byte_touched": lambda topic, image: np.bitwise_xor.reduce(image.reshape(-1).view(np.uint64)),
             "as_the_model_sees_it": lambda topic, image: prepare_image(image, sizes[topic]),

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harmowam_bringup.bags.bag import Bag, BagError
+from harmowam_bringup.bags.graph_recorder import SCORE
 from harmowam_bringup.bags.problems import Problems, Trouble, print_problems
 from harmowam_bringup.bags.progress import following
 from harmowam_bringup.bags.rows import Row, Rows, read_rows
@@ -21,7 +22,6 @@ from harmowam_core.contract import load_contract
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.wan_preset import load_any_preset
 from harmowam_gate.labels import interaction_labels
-from harmowam_sim.cell_node import SCORE_TOPIC
 from harmowam_sim.demonstrators import Rollout
 from harmowam_training.dataset import save_rollout
 
@@ -103,12 +103,12 @@ def _store(
 def _scores(bag: Bag) -> list[_Scored]:
     """What the simulator thought, where there was one."""
     found = []
-    for item in bag.messages({SCORE_TOPIC}):
+    for item in bag.messages({SCORE}):
         try:
             score = json.loads(item.message.data)
             found.append(_Scored(item.time_ns, str(score["task"]), bool(score["success"])))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            bag.problems.add(Trouble.REFUSED, SCORE_TOPIC, f"{type(error).__name__}: {error}", item.time_ns)
+            bag.problems.add(Trouble.REFUSED, SCORE, f"{type(error).__name__}: {error}", item.time_ns)
     return found
 
 
