@@ -21,9 +21,10 @@ from harmowam_bringup.bags.record import DiskFullError, describe
 from harmowam_bringup.recording import Picture, Received, Recording
 from harmowam_core import messages, topics
 from harmowam_core.cell import Cell
-from harmowam_core.contract import load_contract
+from harmowam_core.contract import contract_for
 from harmowam_core.stages import Expert, StageError
 from harmowam_core.status import GateState
+from harmowam_core.wan_preset import load_any_preset
 
 Keep = Callable[[Recording, int, Any], None]
 """Decodes a message and files it, with the time it was received."""
@@ -44,10 +45,9 @@ class Recorder:
         on_score: Callable[[dict[str, Any]], None] = lambda score: None,
     ) -> None:
         self._node, self._folder, self._cell = node, folder, cell
-        contract = "franka_dual"
         images = set() if pictures else {topics.camera_image(camera.name) for camera in cell.cameras}
-        self._writer = BagWriter(folder, describe(preset, contract))
-        self._graph = GraphRecorder(node, self._writer, graph_topics(load_contract(contract), cell) - images)
+        self._writer = BagWriter(folder, describe(preset))
+        self._graph = GraphRecorder(node, self._writer, graph_topics(contract_for(load_any_preset(preset)), cell) - images)
         self._listeners = [
             node.create_subscription(
                 GateStateMsg, topics.GATE_STATE, lambda m: on_gate(messages.gate_state_from_message(m)), QoSProfile(depth=10)

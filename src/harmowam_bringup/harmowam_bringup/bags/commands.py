@@ -10,7 +10,7 @@ import typer
 
 from harmowam_bringup.cli import FAILED, Json, Preset, _console, _reported, _write
 
-Contract = Annotated[str, typer.Option(help="What is read from which topic: a contract by name, or path of one.")]
+Contract = Annotated[str, typer.Option(help="What is read from which topic: name or path; default: the contract of the cell.")]
 Bags = Annotated[list[Path], typer.Argument(help="Rosbag2 recordings: their folders, or single .mcap or .db3 files.")]
 
 
@@ -22,7 +22,7 @@ def record(
         Literal["none", "jpeg"], typer.Option(help="jpeg: smaller, but not exact, and more processor time.")
     ] = "none",
     preset: Preset = "compact",
-    contract: Contract = "franka_dual",
+    contract: Contract = "",
     seconds: Annotated[float, typer.Option(min=0.0, help="How long; 0: until Ctrl-C.")] = 0.0,
     json: Json = "",
 ) -> None:
@@ -42,7 +42,7 @@ def from_bags(
     bags: Bags,
     out: Annotated[Path, typer.Option(help="Folder of the training set, new or empty.")],
     preset: Preset = "compact",
-    contract: Contract = "franka_dual",
+    contract: Contract = "",
     successful: Annotated[bool, typer.Option("--successful", help="What no simulator has scored are good demonstrations.")] = False,
     task: Annotated[str, typer.Option(help="Name of the task; default: as recorded.")] = "",
     instruction: Annotated[str, typer.Option(help="Of recordings without a task, in words.")] = "",
@@ -63,7 +63,7 @@ def labels(
     bag: Annotated[Path, typer.Argument(help="A rosbag2: its folder, or one .mcap or .db3 file.")],
     png: Annotated[Path | None, typer.Option(help="Draw heights, openings and labels to this file.")] = None,
     cell: Annotated[str, typer.Option(help="Cell profile by name, or path of a profile.")] = "franka_dual",
-    contract: Contract = "franka_dual",
+    contract: Contract = "",
     json: Json = "",
 ) -> None:
     """Interaction and transit in a recording, by gripper events and where the tools were: the rule that teaches the gate."""
@@ -74,7 +74,7 @@ def labels(
         from harmowam_core.contract import load_contract
 
         profile = load_cell(cell)
-        found, motion = label_bag(bag, load_contract(contract), profile, console)
+        found, motion = label_bag(bag, load_contract(contract or profile.name), profile, console)
         print_labels(found, console)
         if png is not None:
             plot_labels(found, motion, profile, png)

@@ -18,7 +18,7 @@ from harmowam_bringup.bags.graph_recorder import SCORE
 from harmowam_bringup.bags.problems import Problems, Trouble, print_problems
 from harmowam_bringup.bags.progress import following
 from harmowam_bringup.bags.rows import Row, Rows, read_rows
-from harmowam_core.contract import load_contract
+from harmowam_core.contract import contract_for
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.wan_preset import load_any_preset
 from harmowam_gate.labels import interaction_labels
@@ -35,7 +35,7 @@ class DatasetOptions:
 
     out: Path
     preset: str = "compact"
-    contract: str = "franka_dual"
+    contract: str = ""
     successful: bool = False
     task: str = ""
     instruction: str = ""
@@ -54,7 +54,8 @@ def from_bags(paths: Sequence[Path], options: DatasetOptions, console: Console) 
 
     A bag that cannot be read is reported and passed over. ValueError if ``out`` has content, or if nothing at all could be stored.
     """
-    preset, contract = load_any_preset(options.preset), load_contract(options.contract)
+    preset = load_any_preset(options.preset)
+    contract = contract_for(preset, options.contract)
     kinematics = Kinematics(preset.load_cell())
     if options.out.exists() and any(options.out.iterdir()):
         raise ValueError(f"{options.out} has content already; name a new folder, or delete it")
@@ -72,7 +73,7 @@ def from_bags(paths: Sequence[Path], options: DatasetOptions, console: Console) 
             problems.add(Trouble.DAMAGED, str(path), str(error))
             bags.append({"bag": str(path), "rollouts": [], "problems": problems.to_json()})
             console.print(Text(str(error), style="red"))
-    report = {"rollouts": counts, "preset": options.preset, "contract": options.contract, "period_s": contract.period_s, "bags": bags}
+    report = {"rollouts": counts, "preset": options.preset, "contract": contract.name, "period_s": contract.period_s, "bags": bags}
     if not counts:
         raise ValueError("no demonstration in these recordings; what was wrong with them stands above")
     (options.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
