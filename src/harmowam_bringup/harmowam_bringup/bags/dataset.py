@@ -123,7 +123,7 @@ def _parts(rows: Rows, instruction: str) -> list[Rows]:
     words: str | None = None
     for row in rows.rows:
         if not parts or not row.follows or _words(row, instruction) != words:
-            parts.append(Rows(commands=rows.commands))
+            parts.append(Rows(rows.commands))
             words = _words(row, instruction)
         parts[-1].rows.append(row)
     return parts
