@@ -122,7 +122,7 @@ class _Display:
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._seen: dict[str, int] = {}
         self._shown_s = self._printed_s = self._began_s = time.monotonic()
-        self._warned = False
+        self._warned = self._said_slow = False
 
     def __enter__(self) -> None:
         self._console.print(f"recording to {self._writer.folder}, until Ctrl-C")
@@ -145,6 +145,11 @@ class _Display:
         if not self._warned and free < LOW_DISK_BYTES and free < LOW_DISK_S * rate:
             self._warned = True
             self._console.print(f"[yellow]the disk is low: {free / 2**20:.0f} MiB are left, for {free / rate:.0f} s[/yellow]")
+        if self._writer.refused and not self._said_slow:
+            self._said_slow = True
+            self._console.print(
+                "[yellow]the disk is too slow for what comes: messages are being dropped; record fewer topics, or JPEG[/yellow]"
+            )
         counters = self._recorder.counters
         if self._live is not None:
             table = Table("topic", "messages", "a second", "lost", box=None, pad_edge=False)
