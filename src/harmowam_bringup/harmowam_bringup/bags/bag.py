@@ -94,7 +94,8 @@ class Bag:
         self.custom_data: dict[str, str] = {}
         for source in self._sources:
             self.custom_data.update(source.custom_data)
-        self.custom_data.update(metadata.get("custom_data") or {})
+        written = metadata.get("custom_data")
+        self.custom_data.update(written if isinstance(written, dict) else {})
 
     def __enter__(self) -> Self:
         return self
@@ -243,18 +244,18 @@ class Bag:
 
     def _topics(self, metadata: dict[str, Any]) -> dict[str, Topic]:
         profiles: dict[str, str] = {}
-        for entry in metadata.get("topics_with_message_count") or []:
-            try:
+        try:
+            for entry in metadata.get("topics_with_message_count") or []:
                 about = entry["topic_metadata"]
                 offered = about.get("offered_qos_profiles") or ""
                 profiles[about["name"]] = offered if isinstance(offered, str) else yaml.safe_dump(offered)
-            except (KeyError, TypeError, AttributeError) as error:
-                self.problems.add(Trouble.METADATA, "metadata.yaml", f"a topic cannot be read: {type(error).__name__}: {error}")
+        except (KeyError, TypeError, AttributeError) as error:
+            self.problems.add(Trouble.METADATA, "metadata.yaml", f"its topics cannot be read: {type(error).__name__}: {error}")
         found: dict[str, Topic] = {}
         for source in self._sources:
             for number, channel in source.channels.items():
                 known = found.get(channel.topic)
-                count = (source.counts or {}).get(number, 0) + (known.count if known else 0)
+                count = source.counts.get(number, 0) + (known.count if known else 0)
                 qos = channel.qos or profiles.get(channel.topic, "")
                 found[channel.topic] = Topic(channel.topic, channel.msgtype, count, qos)
         return dict(sorted(found.items()))
