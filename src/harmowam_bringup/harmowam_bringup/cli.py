@@ -25,6 +25,7 @@ ELSEWHERE = {
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
     "replay": ("harmowam_bringup.replay.command", "replay"),
+    "bench replay": ("harmowam_bringup.replay.bench", "bench_replay"),
     "record": ("harmowam_bringup.bags.commands", "record"),
     "bench record": ("harmowam_bringup.bags.commands", "bench_record"),
     "bag": ("harmowam_bringup.bags.commands", "bench_bag"),
@@ -132,6 +133,10 @@ def _evaluate() -> None: ...
 
 @app.command("replay", help="Offline evaluation of recordings: both experts, imagination and gate against what was executed.")
 def _replay() -> None: ...
+
+
+@bench.command("replay", help="How much faster than real time a recording of three 640x480 cameras is evaluated.")
+def _bench_replay() -> None: ...
 
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")

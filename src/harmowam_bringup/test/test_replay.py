@@ -13,11 +13,9 @@ from typer.testing import CliRunner
 
 from harmowam_bringup.bags.bag import Bag
 from harmowam_bringup.bags.demonstrations import demonstrate, write_demonstrations
-from harmowam_bringup.bags.problems import Trouble
-from harmowam_bringup.bags.rows import RowsError, rows
 from harmowam_bringup.cli import app
 from harmowam_bringup.replay.measures import action_errors, image_errors, summarise_gate
-from harmowam_bringup.replay.recorded import read_recorded
+from harmowam_bringup.replay.recorded import NothingToReplayError, number_tasks, read_recorded
 from harmowam_bringup.replay.stack import Digest, Stack
 from harmowam_core.cell import load_cell
 from harmowam_core.contract import load_contract
@@ -58,40 +56,40 @@ def _without(monkeypatch: pytest.MonkeyPatch, drop: Callable[[str, int], bool]) 
     monkeypatch.setattr(Bag, "messages", messages)
 
 
-def test_rows_are_what_was_shown(bag: Path, shown: Rollout) -> None:
-    with Bag(bag) as opened:
-        found = list(rows(opened, CONTRACT, PRESET))
-        assert not len(opened.problems)
-    assert len(found) == len(shown)
+def test_a_recording_is_what_was_shown(bag: Path, shown: Rollout) -> None:
+    recorded = read_recorded(bag, CONTRACT, PRESET)
+    assert len(recorded.observations) == len(shown) and recorded.problems == [] and (recorded.tasks == 1).all()
     for t in range(0, len(shown), 17):
-        seen = found[t].observation
+        seen = recorded.observations[t]
         for camera, size in (("scene", PRESET.scene_size), ("wrist_left", PRESET.wrist_size), ("wrist_right", PRESET.wrist_size)):
             assert (seen.image(camera) == prepare_image(shown.frames[camera][t], size)).all()
-        assert np.abs(seen.ee_position - shown.positions[t]).max() < 1e-4
-        assert seen.instruction == shown.instructions[0] and found[t].task_id == 1
-    commanded = np.array([shown.commanded_openings[0] if row.commanded is None else row.commanded for row in found])
-    assert (np.abs(gripper_events(commanded[:, 0]) - gripper_events(shown.commanded_openings[:, 0])) <= 1).all()
+        assert np.abs(recorded.executed.positions[t] - shown.positions[t]).max() < 1e-4
+        assert seen.instruction == shown.instructions[0]
+    assert (gripper_events(recorded.executed.grippers[:, 0].astype(np.float32)) == gripper_events(shown.commanded_openings[:, 0])).all()
 
 
-def test_gaps_cost_their_rows_and_are_reported(bag: Path, shown: Rollout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gaps_cost_their_observations_and_are_reported(bag: Path, shown: Rollout, monkeypatch: pytest.MonkeyPatch) -> None:
     _without(monkeypatch, lambda topic, at_s: "wrist_left" in topic and 2 < at_s < 4)
-    with Bag(bag) as opened:
-        found = list(rows(opened, CONTRACT, PRESET))
-        [refused] = opened.problems.of(Trouble.REFUSED)
-    assert "wrist_left" in refused.text and 15 <= refused.count <= 20
-    assert len(found) == len(shown) - refused.count
+    recorded = read_recorded(bag, CONTRACT, PRESET)
+    [problem] = recorded.problems
+    assert "wrist_left" in problem["text"] and 15 <= problem["count"] <= 20
+    assert len(recorded.observations) == len(shown) - problem["count"]
+
+
+def test_tasks_are_told_apart() -> None:
+    assert number_tasks(["", "a", "a", "", "a", "b", ""]).tolist() == [0, 1, 1, 0, 2, 3, 0]
 
 
 def test_missing_topics_are_named(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Bag(bag) as opened:
-        del opened.topics["/camera/wrist_right/color/image_raw"]
-        with pytest.raises(RowsError, match="wrist_right"):
-            list(rows(opened, CONTRACT, PRESET))
-    _without(monkeypatch, lambda topic, _: topic == "/harmowam/task")
-    with pytest.raises(RowsError, match="--instruction"):
+    with monkeypatch.context() as patch:
+        _without(patch, lambda topic, _: topic == "/harmowam/task")
+        with pytest.raises(NothingToReplayError, match="--instruction"):
+            read_recorded(bag, CONTRACT, PRESET)
+        told = read_recorded(bag, CONTRACT, PRESET, instruction="put the green lime onto the plate")
+        assert (told.tasks == 1).all() and "lime" in told.observations[-1].instruction
+    _without(monkeypatch, lambda topic, _: "wrist_right" in topic)
+    with pytest.raises(NothingToReplayError, match="0 usable"):
         read_recorded(bag, CONTRACT, PRESET)
-    told = read_recorded(bag, CONTRACT, PRESET, instruction="put the green lime onto the plate")
-    assert told.rows[0].task_id == 1 and "lime" in told.rows[-1].observation.instruction
 
 
 def _chunk(executed: PosePath, source: Expert = Expert.REACTIVE) -> ActionChunk:
@@ -111,7 +109,7 @@ def test_errors_are_the_distances_from_what_was_executed(bag: Path) -> None:
     other = action_errors(beside, recorded.executed, recorded.working)
     np.testing.assert_allclose(other.position_m, 0.05, atol=1e-5)
     assert (other.gripper_wrong == 1).all()
-    late = replace(chunk, stamp_ns=int(recorded.stamps_ns[-4]))
+    late = replace(chunk, stamp_ns=int(recorded.executed.times_ns[-4]))
     assert len(action_errors(late, recorded.executed, recorded.working).position_m) == 3
 
 
@@ -125,10 +123,11 @@ def test_image_errors_leave_out_what_did_not_come() -> None:
 
 def test_replay_is_the_same_whatever_the_threads(bag: Path, stack: Stack) -> None:
     recorded = read_recorded(bag, CONTRACT, PRESET)
+    some = replace(recorded, tasks=np.where(np.arange(len(recorded.tasks)) < 50, recorded.tasks, 0))
     digests, steps = [], []
     for threads in (1, 3):
         digest = Digest()
-        steps = list(stack.run(recorded.rows[:50], 2, 0, threads))
+        steps = list(stack.run(some, 2, 0, threads))
         for step in steps:
             digest.add(step)
         digests.append(digest.hex())
@@ -136,7 +135,7 @@ def test_replay_is_the_same_whatever_the_threads(bag: Path, stack: Stack) -> Non
     assert [step.row for step in steps] == list(range(0, 50, 2))
     assert all(set(step.chunks) == set(Expert) for step in steps)
     other = Digest()
-    for step in stack.run(recorded.rows[:50], 2, 1, 1):
+    for step in stack.run(some, 2, 1, 1):
         other.add(step)
     assert other.hex() != digests[0]
 
@@ -149,7 +148,7 @@ def test_a_failing_model_ends_the_run_with_its_error(bag: Path, stack: Stack, mo
 
     monkeypatch.setattr(stack.world_model, "imagine", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(stack.run(recorded.rows, 2, 0, 2))
+        list(stack.run(recorded, 2, 0, 2))
 
 
 def test_the_command_reports(bag: Path, tmp_path: Path) -> None:
@@ -192,7 +191,7 @@ def test_gate_figures_count_changes_and_chatter(bag: Path, stack: Stack) -> None
     from harmowam_core.stages import Phase
 
     recorded = read_recorded(bag, CONTRACT, PRESET)
-    step = next(iter(stack.run(recorded.rows[:1], 1, 0, 1)))
+    step = next(iter(stack.run(recorded, 1, 0, 1)))
     judged = []
     for k, phase in enumerate("tttitttiiii"):
         stamp = step.imagination.stamp_ns + k * 200_000_000

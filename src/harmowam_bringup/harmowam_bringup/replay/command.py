@@ -48,10 +48,10 @@ def replay(
     console = Console(stderr=json_file == "-", highlight=False, soft_wrap=True)
     from harmowam_core.checkpoints import CheckpointError
 
+    folders: list[Path | None] = list(weights) if weights else [None]
+    asked = (preset, contract, instruction, step, seed, threads)
     try:
-        runs = [
-            run for folder in weights or [None] for run in _runs(bags, folder, preset, contract, instruction, step, seed, threads, console)
-        ]
+        runs = [run for chosen in folders for run in _runs(bags, chosen, *asked, console)]
     except (ValueError, FileNotFoundError, CheckpointError) as error:
         console.print(Text(str(error), style="red"))
         raise typer.Exit(BAD_INPUT) from error
@@ -81,6 +81,7 @@ def _runs(
     bags: list[Path], weights: Path | None, preset: str, contract: str, instruction: str, step_s: float, seed: int, threads: int,
     console: Console,
 ) -> list[Run]:  # fmt: skip
+    from harmowam_bringup.bags.progress import following
     from harmowam_bringup.replay.measures import judge, summarise
     from harmowam_bringup.replay.recorded import read_recorded
     from harmowam_bringup.replay.stack import Digest, Stack
@@ -94,38 +95,38 @@ def _runs(
     load_s = time.perf_counter() - began_s
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     runs = []
-    with Progress(*columns, console=console) as progress:
-        for path in bags:
-            name = path.name if weights is None else f"{path.name} ({weights.name})"
-            bar = progress.add_task(f"{name}: reading", total=None)
-            began_s = time.perf_counter()
-            recorded = read_recorded(path, rules, config, instruction=instruction)
-            read_s = time.perf_counter() - began_s
-            steps = sum(1 for row in recorded.rows if row.task_id)
-            progress.update(bar, description=name, total=-(-steps // stride))
-            digest, judged = Digest(), []
-            for step in stack.run(recorded.rows, stride, seed, threads):
+    for path in bags:
+        name = path.name if weights is None else f"{path.name} ({weights.name})"
+        began_s = time.perf_counter()
+        with following(console, f"{name}: reading") as shown:
+            recorded = read_recorded(path, rules, config, instruction=instruction, progress=shown)
+        read_s = time.perf_counter() - began_s
+        digest = Digest()
+        judged: list[StepErrors] = []
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            bar = progress.add_task(name, total=-(-int((recorded.tasks > 0).sum()) // stride))
+            for step in stack.run(recorded, stride, seed, threads):
                 digest.add(step)
-                same_task = judged and recorded.rows[judged[-1].step.row].task_id == recorded.rows[step.row].task_id
+                same_task = bool(judged) and recorded.tasks[judged[-1].step.row] == recorded.tasks[step.row]
                 judged.append(judge(step, recorded, judged[-1].step if same_task else None))
                 progress.advance(bar)
-            took_s = time.perf_counter() - began_s
-            figures = {
-                "bag": str(path),
-                "weights": None if weights is None else str(weights),
-                "digest": digest.hex(),
-                "realtime_factor": round(recorded.duration_s / took_s, 3),
-                "seconds": {
-                    "recording": round(recorded.duration_s, 3),
-                    "load": round(load_s, 3),
-                    "read": round(read_s, 3),
-                    "all": round(took_s, 3),
-                },
-                **summarise(judged, recorded),
-                "latencies_ms": _latencies(recorded, judged),
-                "problems": recorded.problems,
-            }
-            runs.append(Run(name, recorded, judged, figures))
+        took_s = time.perf_counter() - began_s
+        figures = {
+            "bag": str(path),
+            "weights": None if weights is None else str(weights),
+            "digest": digest.hex(),
+            "realtime_factor": round(recorded.duration_s / took_s, 3),
+            "seconds": {
+                "recording": round(recorded.duration_s, 3),
+                "load": round(load_s, 3),
+                "read": round(read_s, 3),
+                "all": round(took_s, 3),
+            },
+            **summarise(judged, recorded),
+            "latencies_ms": _latencies(recorded, judged),
+            "problems": recorded.problems,
+        }
+        runs.append(Run(name, recorded, judged, figures))
     return runs
 
 

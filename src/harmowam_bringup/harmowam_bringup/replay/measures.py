@@ -76,12 +76,12 @@ def image_errors(imagined: UInt8, came: Sequence[UInt8 | None]) -> tuple[Float64
 
 def judge(step: Step, recorded: Recorded, before: Step | None) -> StepErrors:
     """All errors of one step; ``before`` is the step that came before in the same task, if any."""
-    imagination, stamps = step.imagination, recorded.stamps_ns
+    imagination, stamps = step.imagination, recorded.executed.times_ns
     period_ns = imagination.frame_period_s * 1e9
     wanted = imagination.stamp_ns + np.arange(1, len(imagination.frames)) * period_ns
     nearest = np.clip(np.searchsorted(stamps, wanted - period_ns / 2), 0, len(stamps) - 1)
     came = [
-        recorded.rows[row].observation.image("scene") if abs(stamps[row] - time) <= SAME_FRAME * period_ns else None
+        recorded.observations[row].image("scene") if abs(stamps[row] - time) <= SAME_FRAME * period_ns else None
         for row, time in zip(nearest, wanted, strict=True)
     ]
     psnr, ssim = image_errors(imagination.frames[1:], came)

@@ -84,15 +84,15 @@ def _mean(values: np.ndarray) -> float:
 def _picture(run: Run, index: int) -> dict[str, Any]:
     """What was seen at a step, what was imagined for later, and what came then."""
     errors: StepErrors = run.judged[index]
-    step, rows = errors.step, run.recorded.rows
-    last = len(rows) - 1
+    step, seen = errors.step, run.recorded.observations
+    last = len(seen) - 1
     error_m = _mean(errors.chosen.position_m)
     frames = [k for k in SHOWN_FRAMES if k < len(step.imagination.frames)]
     return {
         "at_s": (step.imagination.stamp_ns - run.judged[0].step.imagination.stamp_ns) * 1e-9,
-        "seen": data_uri(rows[step.row].observation.image("scene"), 2),
+        "seen": data_uri(seen[step.row].image("scene"), 2),
         "imagined": [data_uri(step.imagination.frames[k]) for k in frames],
-        "came": [data_uri(rows[min(step.row + k, last)].observation.image("scene")) for k in frames],
+        "came": [data_uri(seen[min(step.row + k, last)].image("scene")) for k in frames],
         "score": step.score,
         "expert": step.expert.value,
         "label": "interaction" if errors.interaction else "transit",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from threading import Condition
 import numpy as np
 import torch
 
-from harmowam_bringup.bags.rows import Row
+from harmowam_bringup.replay.recorded import Recorded
 from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation, Phase
 from harmowam_experts import load_predictive_expert, load_reactive_expert
 from harmowam_experts.protocol import ActionExpert
@@ -63,14 +63,14 @@ class Stack:
         }
         return Stack(load_world_model(preset, weights=weights), experts, load_gate(preset, weights=weights), ArbiterSettings())
 
-    def run(self, rows: Sequence[Row], stride: int, seed: int, threads: int) -> Iterator[Step]:
+    def run(self, recorded: Recorded, stride: int, seed: int, threads: int) -> Iterator[Step]:
         """A step every ``stride`` rows in which a task is given; memory and gate begin anew with each task.
 
-        Batches are worked on side by side, each by one thread; results depend on rows, weights, stride and seed alone.
+        Batches are worked on side by side, each by one thread; results depend on the recording, weights, stride and seed alone.
         """
-        steps = [number for number, row in enumerate(rows) if row.task_id][::stride]
+        steps = np.flatnonzero(recorded.tasks)[::stride].tolist()
         batches = [
-            [(number, rows[number].task_id, rows[number].observation) for number in steps[k : k + BATCH]]
+            [(row, int(recorded.tasks[row]), recorded.observations[row]) for row in steps[k : k + BATCH]]
             for k in range(0, len(steps), BATCH)
         ]
         memories: defaultdict[int, GroundingMemory] = defaultdict(GroundingMemory)
