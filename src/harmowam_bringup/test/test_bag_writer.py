@@ -49,7 +49,7 @@ def write_items(writer: BagWriter) -> None:
 def bag(tmp_path: Path) -> Path:
     with BagWriter(tmp_path / "bag", {"preset": "compact"}) as writer:
         write_items(writer)
-        writer.custom_data["tasks"] = "[]"
+        writer.note("tasks", "[]")
     assert writer.error is None and sum(writer.counts.values()) == len(ITEMS)
     return tmp_path / "bag"
 

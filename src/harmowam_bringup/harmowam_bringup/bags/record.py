@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import signal
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,11 +67,17 @@ class DiskFullError(GraphError):
 
 
 def record(options: RecordOptions, console: Console) -> dict[str, Any]:
-    """Record until SIGINT, SIGTERM, the end of time or of the disk; returns the counts. FileExistsError, DiskFullError."""
+    """Record until SIGINT, SIGTERM, the end of the time or of the disk; returns counts. ValueError if the folder exists, DiskFullError."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in order as well
     preset = load_any_preset(options.preset)
     known = graph_topics(contract_for(preset, options.contract), preset.load_cell())
     wanted = None if options.everything else known | set(options.topics)
-    writer = BagWriter(options.out, describe(options.preset, options.contract))
+    try:
+        writer = BagWriter(options.out, describe(options.preset, options.contract))
+    except FileExistsError as error:
+        raise ValueError(f"{options.out} exists already; name a new folder with --out") from error
+    except OSError as error:
+        raise DiskFullError(f"{options.out} cannot be written: {error}") from error
     expect_large_images()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("recorder", enable_rosout=False, start_parameter_services=False)
