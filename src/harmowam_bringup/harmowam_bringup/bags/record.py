@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
 import signal
 import time
@@ -68,7 +69,9 @@ class DiskFullError(GraphError):
 
 def record(options: RecordOptions, console: Console) -> dict[str, Any]:
     """Record until SIGINT, SIGTERM, the end of the time or of the disk; returns counts. ValueError if the folder exists, DiskFullError."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in order as well
+    interrupts: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):  # noted, so that no message is cut in half
+        signal.signal(number, lambda number, _: interrupts.append(number))
     preset = load_any_preset(options.preset)
     known = graph_topics(contract_for(preset, options.contract), preset.load_cell())
     wanted = None if options.everything else known | set(options.topics)
@@ -85,14 +88,12 @@ def record(options: RecordOptions, console: Console) -> dict[str, Any]:
     executor.add_node(node)
     recorder = GraphRecorder(node, writer, wanted, jpeg=options.jpeg)
     display = _Display(recorder, writer, console)
-    began_s = time.monotonic()
     try:
         with display:
-            while writer.error is None and not (options.seconds and time.monotonic() - began_s >= options.seconds):
+            end_s = time.monotonic() + (options.seconds or math.inf)
+            while not interrupts and writer.error is None and time.monotonic() < end_s:
                 executor.spin_once(timeout_sec=0.1)
                 display.update()
-    except KeyboardInterrupt:
-        pass
     finally:
         recorder.stop()
         writer.close()
