@@ -69,9 +69,6 @@ class DiskFullError(GraphError):
 
 def record(options: RecordOptions, console: Console) -> dict[str, Any]:
     """Record until SIGINT, SIGTERM, the end of the time or of the disk; returns counts. ValueError if the folder exists, DiskFullError."""
-    interrupts: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):  # noted, so that no message is cut in half
-        signal.signal(number, lambda number, _: interrupts.append(number))
     preset = load_any_preset(options.preset)
     known = graph_topics(contract_for(preset, options.contract), preset.load_cell())
     wanted = None if options.everything else known | set(options.topics)
@@ -81,6 +78,9 @@ def record(options: RecordOptions, console: Console) -> dict[str, Any]:
         raise ValueError(f"{options.out} exists already; name a new folder with --out") from error
     except OSError as error:
         raise DiskFullError(f"{options.out} cannot be written: {error}") from error
+    interrupts: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):  # noted, so that no message is cut in half
+        signal.signal(number, lambda number, _: interrupts.append(number))
     expect_large_images()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("recorder", enable_rosout=False, start_parameter_services=False)
