@@ -27,7 +27,7 @@ from harmowam_bringup.bags.message_types import Decoder, MalformedError, Unknown
 from harmowam_bringup.bags.problems import Problems, Trouble
 from harmowam_bringup.bags.source import Channel, Source
 from harmowam_bringup.bags.sqlite_source import SqliteSource
-from harmowam_bringup.bags.stamps import StampWatch, stamp_of
+from harmowam_bringup.bags.stamps import SENSED, StampWatch, stamp_of
 
 OPENERS: dict[str, Callable[[Path, Problems], Source]] = {".mcap": McapSource, ".db3": SqliteSource}
 COMPRESSED_FILE = ".zstd"
@@ -148,7 +148,7 @@ class Bag:
                 if channel.topic not in watches:
                     watches[channel.topic] = StampWatch(channel.topic, self.problems)
                     self._watched.add(channel.topic)
-                watches[channel.topic].see(stamp_ns, time_ns)
+                watches[channel.topic].see(stamp_ns if channel.msgtype in SENSED else None, time_ns)
             yield Recorded(channel.topic, time_ns, stamp_ns, message)
 
     def _stream(self, topics: Collection[str] | None, start_ns: int, end_ns: int) -> Iterator[tuple[Channel, int, bytes | memoryview]]:

@@ -185,14 +185,14 @@ class GraphRecorder:
                 "d": [float(value) for value in info.d],
                 "k": [float(value) for value in info.k],
             }
-            self._writer.custom_data["calibration"] = json.dumps(self._calibration)
+            self._writer.note("calibration", json.dumps(self._calibration))
 
     def _note_task(self, name: str, data: bytes) -> None:
         """Every task given, into the bag's metadata."""
         task = decoder(TASK)(data)
         if task.task_id:
             self._tasks.append({"task_id": int(task.task_id), "instruction": task.instruction})
-            self._writer.custom_data["tasks"] = json.dumps(self._tasks)
+            self._writer.note("tasks", json.dumps(self._tasks))
 
 
 def _requested(offered: list[QoSProfile]) -> tuple[ReliabilityPolicy, DurabilityPolicy]:

@@ -63,6 +63,8 @@ class McapSource:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._view = memoryview(self._map)
         complete = self._walk()
+        if not complete and self._chunks:
+            self._chunks[-1].counts = None  # its index may be cut off
         if not complete or not self.channels or any(chunk.counts is None for chunk in self._chunks):
             self._look_into_chunks()
         self.counts = self._count()
