@@ -68,9 +68,12 @@ def write_demonstrations(
                 if t == 0 or (shown.commanded_openings[t] != shown.commanded_openings[t - 1]).any():
                     send(openings, "trajectory_msgs/msg/JointTrajectory", now_ns, trajectory_to_message(_fingers(shown, t, now_ns, cell)))
                 bag.flush()
+                bag.wait_for_disk()
                 now_ns += PERIOD_NS
             send(observation.instruction.topic, "harmowam_msgs/msg/Task", now_ns, task_to_message(Task(now_ns, 0, "")))
             now_ns += PAUSE_NS
+    if bag.error is not None:
+        raise bag.error
     return folder
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from harmowam_sim.demonstrators import Rollout
 
 FAILED = 1
 SIZE, IMAGES_A_ROW = (480, 640), 3
@@ -29,9 +32,9 @@ def bench_replay(
 
     console = Console(stderr=True, highlight=False)
     folder, cell, contract = new_results_dir(out), load_cell(), load_contract()
-    shown = []
+    shown: list[Rollout] = []
     with console.status("demonstrating"):
-        while sum(map(len, shown)) * contract.period_s < seconds:
+        while sum(len(rollout) for rollout in shown) * contract.period_s < seconds:
             shown.append(demonstrate("pick_fruit", "in_domain", len(shown), cell))
     try:
         with console.status("writing the recording"):
