@@ -27,15 +27,25 @@ ELSEWHERE = {
     "backends": ("harmowam_training.bench_backends", "bench"),
     "build": ("harmowam_training.engines", "build"),
     "list": ("harmowam_training.engines", "list_engines"),
+    "replay": ("harmowam_bringup.replay.command", "replay"),
+    "bench replay": ("harmowam_bringup.replay.bench", "bench_replay"),
+    "record": ("harmowam_bringup.bags.commands", "record"),
+    "bench record": ("harmowam_bringup.bags.commands", "bench_record"),
+    "bag": ("harmowam_bringup.bags.commands", "bench_bag"),
+    "publish-cameras": ("harmowam_bringup.bags.commands", "publish_cameras"),
+    "from-bags": ("harmowam_bringup.bags.commands", "from_bags"),
+    "labels": ("harmowam_bringup.bags.commands", "labels"),
 }
-"""Commands whose options another package defines: module and function, imported when called."""
+"""Commands whose options another module defines: module and function, imported when called; "group command" where the name is taken."""
 
 
 class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in ELSEWHERE:
-            command = _load(name)
+        grouped = f"{ctx.info_name} {name}"
+        for known in (grouped, name):
+            if known in ELSEWHERE:
+                return name, _load(known), rest
         return name, command, rest
 
 
@@ -44,7 +54,7 @@ def _load(name: str) -> Any:
 
     module, function = ELSEWHERE[name]
     alone = typer.Typer(add_completion=False)
-    alone.command(name)(getattr(import_module(module), function))
+    alone.command(name.split()[-1])(getattr(import_module(module), function))
     return typer.main.get_command(alone)
 
 
@@ -53,6 +63,8 @@ bench = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure performance.
 app.add_typer(bench, name="bench")
 engines = typer.Typer(cls=_Group, no_args_is_help=True, help="Engines: networks compiled for a backend, checked and cached.")
 app.add_typer(engines, name="engines")
+dataset = typer.Typer(cls=_Group, no_args_is_help=True, help="Training sets.")
+app.add_typer(dataset, name="dataset")
 
 Json = Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE; without FILE to standard output.")]
 Task = Annotated[str, typer.Option(help="Task laid out on the table.")]
@@ -124,6 +136,14 @@ def _train() -> None: ...
 def _evaluate() -> None: ...
 
 
+@app.command("replay", help="Offline evaluation of recordings: both experts, imagination and gate against what was executed.")
+def _replay() -> None: ...
+
+
+@bench.command("replay", help="How much faster than real time a recording of three 640x480 cameras is evaluated.")
+def _bench_replay() -> None: ...
+
+
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _models() -> None: ...
 
@@ -138,6 +158,30 @@ def _build() -> None: ...
 
 @engines.command("list", help="What is in the cache, and what of it is stale or damaged.")
 def _list() -> None: ...
+
+
+@app.command("record", help="Record the running graph to a rosbag2 (MCAP).")
+def _record() -> None: ...
+
+
+@app.command("labels", help="Interaction and transit in recordings, from gripper events and heights, on a timeline.")
+def _labels() -> None: ...
+
+
+@dataset.command("from-bags", help="Make a training set of recorded demonstrations.")
+def _from_bags() -> None: ...
+
+
+@bench.command("record", help="Three 640x480 cameras at 30 Hz beside the graph: lost messages, and what the recorder costs.")
+def _bench_record() -> None: ...
+
+
+@bench.command("bag", help="How much faster than real time a bag is read and decoded.")
+def _bench_bag() -> None: ...
+
+
+@bench.command("publish-cameras", help="Publish made-up camera images, to measure what listens.")
+def _publish_cameras() -> None: ...
 
 
 @bench.command()

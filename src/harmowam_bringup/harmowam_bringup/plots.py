@@ -20,13 +20,14 @@ from harmowam_core.kinematics import Kinematics
 
 MOST_POINTS = 800
 WIDTH_IN = 11.0
-_ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "fontsize": 8, "frameon": False}
+ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "fontsize": 8, "frameon": False}
 _ARM_COLOURS = ("#7b4fa0", "#2f7d4f", "#b5493a", "#3a7ca5")
 
 mpl.rcParams.update({"svg.fonttype": "none", "font.size": 9, "axes.edgecolor": FAINT, "axes.labelcolor": INK})
 
 
-def _figure(rows: int, height_in: float) -> tuple[Figure, list[Axes]]:
+def figure_of(rows: int, height_in: float) -> tuple[Figure, list[Axes]]:
+    """A figure of the report's width with rows that share the time axis."""
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
     axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0].tolist()
     for axis in axes:
@@ -36,7 +37,8 @@ def _figure(rows: int, height_in: float) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as text, the same for the same figure."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
@@ -60,7 +62,7 @@ def _shade_experts(axis: Axes, recording: Recording) -> None:
 
 def gate_timeline(recording: Recording) -> str:
     """Gate score over time on the colour of the expert in charge; changes of sub-stage are marked."""
-    figure, (axis,) = _figure(1, 2.8)
+    figure, (axis,) = figure_of(1, 2.8)
     _shade_experts(axis, recording)
     gate = _thin(recording.gate)
     axis.plot([recording.since_start_s(g.received_ns) for g in gate], [g.value.score for g in gate], color=INK, linewidth=1.2)
@@ -74,13 +76,13 @@ def gate_timeline(recording: Recording) -> str:
             axis.text(at, 1.0, f" {stage}", rotation=90, va="top", fontsize=7, color=INK)
     for expert, colour in EXPERT_COLOURS.items():
         axis.fill_between([], [], color=colour, alpha=0.4, label=expert.value if expert is not None else "none")
-    axis.legend(**_ABOVE, ncols=3)
-    return _svg(figure)
+    axis.legend(**ABOVE, ncols=3)
+    return svg(figure)
 
 
 def joint_positions(recording: Recording, cell: Cell) -> str:
     """Measured joint angles, one row an arm."""
-    figure, axes = _figure(len(cell.arms), 2.2 * len(cell.arms))
+    figure, axes = figure_of(len(cell.arms), 2.2 * len(cell.arms))
     states = _thin(recording.joint_states)
     times = [recording.since_start_s(item.received_ns) for item in states]
     for arm, axis in zip(cell.arms, axes, strict=True):
@@ -88,21 +90,21 @@ def joint_positions(recording: Recording, cell: Cell) -> str:
             name = f"{arm.name}_{joint}"
             axis.plot(times, [item.value.positions[item.value.names.index(name)] for item in states], linewidth=1, label=joint)
         axis.set_ylabel(f"{arm.name} (rad)")
-    axes[0].legend(**_ABOVE, ncols=7)
-    return _svg(figure)
+    axes[0].legend(**ABOVE, ncols=7)
+    return svg(figure)
 
 
 def tcp_path(recording: Recording, cell: Cell) -> str:
     """Measured tool positions in the base frame, one row an axis, on the colour of the expert in charge."""
-    figure, axes = _figure(3, 4.6)
+    figure, axes = figure_of(3, 4.6)
     times, positions = tcp_positions(recording, cell)
     for row, axis in enumerate(axes):
         _shade_experts(axis, recording)
         for index, arm in enumerate(cell.arms):
             axis.plot(times, positions[:, index, row], color=_ARM_COLOURS[index % len(_ARM_COLOURS)], linewidth=1.2, label=arm.name)
         axis.set_ylabel(f"{'xyz'[row]} (m)")
-    axes[0].legend(**_ABOVE, ncols=2)
-    return _svg(figure)
+    axes[0].legend(**ABOVE, ncols=2)
+    return svg(figure)
 
 
 def tcp_positions(recording: Recording, cell: Cell) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -118,7 +120,7 @@ def tcp_positions(recording: Recording, cell: Cell) -> tuple[NDArray[np.float64]
 
 def latency_histogram(latencies_ms: dict[str, list[float]]) -> str:
     """How long after its observation each stage came out."""
-    figure, (axis,) = _figure(1, 2.4)
+    figure, (axis,) = figure_of(1, 2.4)
     shown = {name: values for name, values in latencies_ms.items() if values}
     most = max((float(np.percentile(values, 99)) for values in shown.values()), default=1.0)
     bins = np.linspace(0, most * 1.1, 60).tolist()
@@ -127,4 +129,4 @@ def latency_histogram(latencies_ms: dict[str, list[float]]) -> str:
     axis.set(xlabel="ms since the observation", ylabel="count")
     if shown:
         axis.legend(fontsize=8)
-    return _svg(figure)
+    return svg(figure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from harmowam_core.scene_view import SceneView
 from harmowam_core.stages import GroundedPoint, Imagination, Observation
 from harmowam_world_model.autoencoder import Autoencoder
 from harmowam_world_model.grounding import Grounding, GroundingOutput, grounded_points, read_heat_maps
-from harmowam_world_model.protocol import GroundingMemory
+from harmowam_world_model.protocol import ALONE, GroundingMemory
 from harmowam_world_model.transformer import GOAL_CHANNELS, HANDS, Conditions, VideoTransformer, goal_channels, sample_residual
 
 
@@ -182,14 +183,22 @@ class CompactWorldModel:
         return residual, hidden
 
     @torch.inference_mode()
-    def imagine(self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0) -> list[Imagination]:
+    def imagine(
+        self,
+        observations: Sequence[Observation],
+        memories: Sequence[GroundingMemory],
+        seed: int = 0,
+        *,
+        turn: AbstractContextManager[None] = ALONE,
+    ) -> list[Imagination]:
         """One imagination an observation; see the protocol."""
         started = time.perf_counter()
         images = frames_to_tensor(np.stack([o.image("scene") for o in observations])).to(self.device)
         if images.shape[-2:] != self.preset.scene_size:
             raise ValueError(f"scene image is {tuple(images.shape[-2:])}, preset '{self.preset.name}' needs {self.preset.scene_size}")
         text = self.encoder.encode([o.instruction for o in observations]).to(self.device)
-        pixels, points = self.ground(images, text, memories, [o.ee_position for o in observations])
+        with turn:
+            pixels, points = self.ground(images, text, memories, [o.ee_position for o in observations])
         grounded = time.perf_counter()
         [latent] = self.compiled["frame_encoder"].outputs(images)
         residual, hidden = self._denoised(observations, latent, pixels, points, text, seed)

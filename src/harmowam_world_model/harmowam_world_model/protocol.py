@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from harmowam_core.stages import GroundedPoint, Imagination, Observation
 
+ALONE: AbstractContextManager[None] = nullcontext()
 OVER_GOAL_M = 0.10  # a hand no further beside the goal hides it from the scene camera
 
 
@@ -38,6 +40,16 @@ class GroundingMemory:
 class WorldModel(Protocol):
     """Imagines the next frames from the current observation and the instruction."""
 
-    def imagine(self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0) -> list[Imagination]:
-        """One imagination an observation (a batch of independent episodes); noise depends on ``seed`` and each stamp only."""
+    def imagine(
+        self,
+        observations: Sequence[Observation],
+        memories: Sequence[GroundingMemory],
+        seed: int = 0,
+        *,
+        turn: AbstractContextManager[None] = ALONE,
+    ) -> list[Imagination]:
+        """One imagination an observation (a batch of independent episodes); noise depends on ``seed`` and each stamp only.
+
+        turn: entered around the use of ``memories``, so that threads which work on the same episode can take turns in its order.
+        """
         ...

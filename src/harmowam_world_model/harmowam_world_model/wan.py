@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from harmowam_core.backends import Backend, compile_module
 from harmowam_core.pretrained import TextTokens, images_to_tensor, latent_frame_of, load_pretrained
 from harmowam_core.stages import Imagination, Observation
 from harmowam_core.wan_preset import WanPreset
-from harmowam_world_model.protocol import GroundingMemory
+from harmowam_world_model.protocol import ALONE, GroundingMemory
 
 TRAIN_TIMESTEPS = 1000  # the transformer counts flow time in thousandths
 PATCH = 2  # latent pixels a token is wide and high
@@ -145,7 +146,14 @@ class WanWorldModel:
         return torch.randn(self._shape, generator=generator)
 
     @torch.inference_mode()
-    def imagine(self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0) -> list[Imagination]:
+    def imagine(
+        self,
+        observations: Sequence[Observation],
+        memories: Sequence[GroundingMemory],
+        seed: int = 0,
+        *,
+        turn: AbstractContextManager[None] = ALONE,
+    ) -> list[Imagination]:
         """One imagination an observation, one after the other (this model fills a GPU by itself); see the protocol."""
         if len(observations) != len(memories):
             raise ValueError(f"{len(observations)} observations but {len(memories)} memories; give one an episode")

@@ -1,0 +1,107 @@
+"""What a recording holds for offline evaluation, read once: rows, what was executed, labels, the auditor's verdict, live latencies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmowam_bringup.auditor.from_bag import audit_bag
+from harmowam_bringup.bags.bag import Bag
+from harmowam_bringup.bags.problems import Trouble
+from harmowam_bringup.bags.rows import Progress, Rows, read_rows
+from harmowam_core import topics
+from harmowam_core.contract import Contract
+from harmowam_core.kinematics import Kinematics
+from harmowam_core.presets import Preset
+from harmowam_core.stages import Expert, Observation
+from harmowam_gate.labels import interaction_labels
+from harmowam_gate.pose_path import PosePath
+
+WORKING_M = 0.03  # an arm that moved less than this is parked
+PLAUSIBLE_MS = 10_000.0
+
+
+class NothingToReplayError(ValueError):
+    """A recording has nothing that could be evaluated; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One recording. All arrays run over its T rows.
+
+    tasks: (T,) which task was given, counted from 1; 0: none. executed: measured tool poses at the observations' stamps, with the openings
+    that were commanded (measured where no command was recorded). labels: (T,) True for interaction. working: indices of moving arms.
+    auditor: its verdict on the recorded commands, None without any. latencies_ms: of the live graph, by stage.
+    """
+
+    path: Path
+    duration_s: float
+    observations: list[Observation]
+    tasks: NDArray[np.int64]
+    executed: PosePath
+    labels: NDArray[np.bool_]
+    working: NDArray[np.int64]
+    auditor: dict[str, Any] | None
+    latencies_ms: dict[str, list[float]]
+    problems: list[dict[str, Any]]
+
+
+def read_recorded(
+    path: Path, contract: Contract, preset: Preset, *, instruction: str = "", progress: Progress = lambda share: None
+) -> Recorded:
+    """Read all of a bag; ``instruction`` stands for a task that was not recorded. BagError, NothingToReplayError, ContractError."""
+    cell = preset.load_cell()
+    with Bag(path) as bag:
+        found = read_rows(bag, contract, preset, Kinematics(cell), progress)
+        observations = [replace(row.observation, instruction=instruction or row.observation.instruction) for row in found.rows]
+        tasks = number_tasks([observation.instruction for observation in observations])
+        if len(observations) < 2 or not tasks.any():
+            lacking = [problem.topic for problem in bag.problems.of(Trouble.TOPIC_MISSING)]
+            without = (
+                f"{len(observations)} usable observations" if len(observations) < 2 else "no task; say what was done with --instruction"
+            )
+            raise NothingToReplayError(f"{path} has {without}; missing: {', '.join(lacking) or 'nothing'}; topics: {', '.join(bag.topics)}")
+        latencies, problems, duration_s = _latencies_ms(bag), bag.problems.to_json(), bag.duration_s
+    try:
+        auditor: dict[str, Any] | None = audit_bag(path, cell)
+    except ValueError:  # no commands were recorded: there is nothing to judge
+        auditor = None
+    executed = _executed(found, contract.period_s)
+    moved = np.linalg.norm(np.ptp(executed.positions, axis=0), axis=-1)  # (A,)
+    working = np.flatnonzero(moved > WORKING_M)
+    labels = interaction_labels(executed.grippers.astype(np.float32), executed.positions.astype(np.float32))
+    return Recorded(
+        path, duration_s, observations, tasks, executed, labels, working if len(working) else np.arange(len(moved)), auditor, latencies,
+        problems,
+    )  # fmt: skip
+
+
+def number_tasks(instructions: list[str]) -> NDArray[np.int64]:
+    """(T,) 0 without words; else the number of the stretch of the same words that a row belongs to, from 1."""
+    numbers, count, before = np.zeros(len(instructions), np.int64), 0, ""
+    for row, words in enumerate(instructions):
+        count += bool(words) and words != before
+        numbers[row] = count if words else 0
+        before = words
+    return numbers
+
+
+def _executed(found: Rows, period_s: float) -> PosePath:
+    observations = [row.observation for row in found.rows]
+    stamps = np.array([o.stamp_ns for o in observations], np.int64)
+    positions, orientations = (np.array([getattr(o, name) for o in observations], np.float64) for name in ("ee_position", "ee_orientation"))
+    return PosePath(stamps, positions, orientations, found.commanded(period_s).astype(np.float64))
+
+
+def _latencies_ms(bag: Bag) -> dict[str, list[float]]:
+    """From an observation's stamp until what was made of it had been recorded; nothing where stamps are of another clock."""
+    stages = {topics.IMAGINATION: "imagination"} | {topics.chunk(expert): f"{expert.value}_chunk" for expert in Expert}
+    found: dict[str, list[float]] = {stage: [] for stage in stages.values()}
+    for item in bag.messages({topic for topic in stages if topic in bag.topics}):
+        if item.stamp_ns is not None and 0 <= (late_ms := (item.time_ns - item.stamp_ns) / 1e6) < PLAUSIBLE_MS:
+            found[stages[item.topic]].append(late_ms)
+    return found
