@@ -114,14 +114,19 @@ def optical_frame(camera: str) -> str:
 
 
 def camera_info_from(camera: Camera, stamp_ns: int) -> CameraInfo:
-    """The calibration of a cell's camera: a pin hole without distortion."""
-    k = camera.intrinsics
+    """The calibration of a cell's camera, or a pin hole without distortion. CameraInfo counts pixels from the first one's centre."""
+    k = camera.intrinsics - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+    return camera_info(camera.name, (camera.height, camera.width), k, camera.distortion, stamp_ns)
+
+
+def camera_info(name: str, size: tuple[int, int], k: NDArray[np.float64], d: NDArray[np.float64], stamp_ns: int) -> CameraInfo:
+    """A camera's calibration: ``size`` = (height, width), matrix ``k`` (3, 3) in pixels, distortion ``d`` (5,) or (8,)."""
     return CameraInfo(
-        header=_header(stamp_ns, optical_frame(camera.name)),
-        height=camera.height,
-        width=camera.width,
-        distortion_model="plumb_bob",
-        d=array("d", [0.0] * 5),
+        header=_header(stamp_ns, optical_frame(name)),
+        height=size[0],
+        width=size[1],
+        distortion_model="plumb_bob" if len(d) == 5 else "rational_polynomial",
+        d=array("d", d),
         k=k.ravel(),
         r=np.eye(3).ravel(),
         p=np.hstack([k, np.zeros((3, 1))]).ravel(),
