@@ -26,6 +26,7 @@ setup(
         "console_scripts": [
             "harmowam = harmowam_bringup.cli:main",
             "auditor_node = harmowam_bringup.auditor.auditor_node:main",
+            "camera_node = harmowam_bringup.cameras.camera_node:main",
             "relay_node = harmowam_bringup.drill.relay_node:main",
         ]
     },

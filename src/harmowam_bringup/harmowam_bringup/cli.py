@@ -24,6 +24,12 @@ ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
+    "cameras": ("harmowam_bringup.cameras.command", "cameras"),
+    "camera-node": ("harmowam_bringup.cameras.bench", "camera_node"),
+    "calibration": ("harmowam_bringup.calibration.bench", "calibration"),
+    "board": ("harmowam_bringup.calibration.command", "board"),
+    "wrist": ("harmowam_bringup.calibration.command", "wrist"),
+    "scene": ("harmowam_bringup.calibration.command", "scene"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -48,6 +54,8 @@ def _load(name: str) -> Any:
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, help="HarmoWAM: world action models on ROS 2.")
 bench = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure performance.")
 app.add_typer(bench, name="bench")
+calibrate = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure where the cameras are, and write it to the cell profile.")
+app.add_typer(calibrate, name="calibrate")
 
 Json = Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE; without FILE to standard output.")]
 Task = Annotated[str, typer.Option(help="Task laid out on the table.")]
@@ -117,6 +125,30 @@ def _train() -> None: ...
 
 @app.command("evaluate", help="Closed-loop benchmark in one process: many episodes by policy, task and environment.")
 def _evaluate() -> None: ...
+
+
+@app.command("cameras", help="List the connected RealSense cameras; exit 1 if there are none.")
+def _cameras() -> None: ...
+
+
+@calibrate.command("board", help="Write a ChArUco board to print, at true scale.")
+def _board() -> None: ...
+
+
+@calibrate.command("wrist", help="A camera on a hand, from views of a board that stays where it is.")
+def _wrist() -> None: ...
+
+
+@calibrate.command("scene", help="A camera that stays where it is, from views of a board in a hand.")
+def _scene() -> None: ...
+
+
+@bench.command("camera-node", help="Processor time and dropped frames of the camera node, on three software cameras.")
+def _camera_node() -> None: ...
+
+
+@bench.command("calibration", help="Errors of the calibration against known truth, on rendered views.")
+def _calibration() -> None: ...
 
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
