@@ -88,9 +88,12 @@ def test_publishes_what_realsense_ros_would_and_survives_unplugging(monkeypatch:
 
 def test_depth_has_topics_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     bus, [camera] = devices(1)
-    with parameters(monkeypatch, cameras=["scene"], width=160, height=120, depth=True), graph(lambda: CameraNode(bus.context)) as (
-        cell,
-        [node],
+    with (
+        parameters(monkeypatch, cameras=["scene"], width=160, height=120, depth=True),
+        graph(lambda: CameraNode(bus.context)) as (
+            cell,
+            [node],
+        ),
     ):
         cell.listen(Image, "/camera/scene/aligned_depth_to_color/image_raw", SENSOR)
         wait_for(lambda: node.active, "active node")

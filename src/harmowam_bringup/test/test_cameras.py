@@ -98,26 +98,34 @@ def test_options_are_set_where_the_sensor_has_them() -> None:
         limits.min, limits.max, limits.default, limits.step = low, high, value, 1
         camera.color.add_option(getattr(rs.option, name), limits)
     with opened(camera, StreamSettings(160, 120, 30, exposure_us=8000)):
-        options = {name: camera.color.get_option(getattr(rs.option, name)) for name in ("enable_auto_exposure", "exposure", "white_balance",
-                                                                                       "enable_auto_white_balance", "global_time_enabled")}
+        options = {
+            name: camera.color.get_option(getattr(rs.option, name))
+            for name in ("enable_auto_exposure", "exposure", "white_balance", "enable_auto_white_balance", "global_time_enabled")
+        }
     assert options == {"enable_auto_exposure": 0, "exposure": 80, "white_balance": 4600, "enable_auto_white_balance": 1,
                        "global_time_enabled": 0}  # fmt: skip
-    with pytest.raises(CameraError, match=r"'white_balance' is 9000, the camera takes \[2800, 6500\]"), opened(
-        camera, StreamSettings(160, 120, 30, white_balance_k=9000)
+    with (
+        pytest.raises(CameraError, match=r"'white_balance' is 9000, the camera takes \[2800, 6500\]"),
+        opened(camera, StreamSettings(160, 120, 30, white_balance_k=9000)),
     ):
         pass
-    with pytest.raises(CameraError, match="no option 'enable_auto_exposure'; leave it automatic"), opened(
-        small("102"), StreamSettings(160, 120, 30, exposure_us=8000)
+    with (
+        pytest.raises(CameraError, match="no option 'enable_auto_exposure'; leave it automatic"),
+        opened(small("102"), StreamSettings(160, 120, 30, exposure_us=8000)),
     ):
         pass
 
 
 def test_a_resolution_it_lacks_is_answered_with_those_it_has() -> None:
-    with pytest.raises(CameraError, match=r"Software D435 101 does not stream color at 640x480@30; it supports 160x120@30$"), opened(
-        small(), StreamSettings()
+    with (
+        pytest.raises(CameraError, match=r"Software D435 101 does not stream color at 640x480@30; it supports 160x120@30$"),
+        opened(small(), StreamSettings()),
     ):
         pass
-    with pytest.raises(CameraError, match=r"it is on USB 2\.1, more are supported on a USB 3 port"), opened(small(usb="2.1"), StreamSettings()):
+    with (
+        pytest.raises(CameraError, match=r"it is on USB 2\.1, more are supported on a USB 3 port"),
+        opened(small(usb="2.1"), StreamSettings()),
+    ):
         pass
 
 

@@ -47,7 +47,7 @@ def measure(seconds: float, console: Console) -> dict[str, Any]:
     from rclpy.executors import SingleThreadedExecutor
     from rich.progress import Progress
 
-    from harmowam_bringup.cameras.camera_node import CameraNode
+    from harmowam_bringup.cameras.camera_node import CameraNode, share_enough_memory
     from harmowam_bringup.cameras.software import Feeder, SoftwareBus, SoftwareCamera
     from harmowam_bringup.session import free_domain
 
@@ -56,6 +56,7 @@ def measure(seconds: float, console: Console) -> dict[str, Any]:
     here, there = spawn.Pipe()
     counter = spawn.Process(target=_count, args=(domain, there), daemon=True)
     counter.start()
+    share_enough_memory()  # as the node's own main does; the subscriber has what everybody has
     bus = SoftwareBus()
     devices = [SoftwareCamera(str(101 + k)) for k in range(len(CAMERAS))]
     for device in devices:
@@ -123,8 +124,8 @@ def _state(feeder: Any, process: psutil.Process, counter: Connection) -> dict[st
     received, gaps = counter.recv()
     times = process.cpu_times()
     return {
-        **{"at_s": time.monotonic(), "processor_s": times.user + times.system, "feeding_s": feeder.processor_s},
-        **{"sent": feeder.sent, "received": received, "gaps": gaps},
+        "at_s": time.monotonic(), "processor_s": times.user + times.system, "feeding_s": feeder.processor_s,
+        "sent": feeder.sent, "received": received, "gaps": gaps,
     }
 
 

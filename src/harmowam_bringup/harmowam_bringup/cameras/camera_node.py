@@ -6,8 +6,10 @@ into messages) is the same.
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyrealsense2 as rs
@@ -35,7 +37,9 @@ class CameraNode(ManagedNode):
     def declare(self) -> None:
         """The cell's cameras, and how to stream."""
         d = StreamSettings()
-        self.parameter("cell", "franka_dual", "Cell profile by name, or path of a profile; it has the cameras' serial numbers.", read_only=True)
+        self.parameter(
+            "cell", "franka_dual", "Cell profile by name, or path of a profile; it has the cameras' serial numbers.", read_only=True
+        )
         self.parameter("cameras", [""], "Cameras of the cell to start; empty: all.", read_only=True)
         self.parameter("serials", [""], "Serial numbers instead of the profile's, in the order of `cameras`.", read_only=True)
         self.parameter("width", d.width, "Pixels of a row.", lower=64, upper=3840, read_only=True)
@@ -57,9 +61,7 @@ class CameraNode(ManagedNode):
         self._profiles = {name: cell.camera(name) for name in names}
         self._devices = self._given_devices if self._given_devices is not None else rs.context()
         connected = list_devices(self._devices)
-        self._serials = {
-            name: choose_serial(name, serial, connected, len(names)) for name, serial in zip(names, serials, strict=True)
-        }
+        self._serials = {name: choose_serial(name, serial, connected, len(names)) for name, serial in zip(names, serials, strict=True)}
         self._images = {name: self.create_lifecycle_publisher(Image, topics.camera_image(name), SENSOR) for name in names}
         self._infos = {name: self.create_lifecycle_publisher(CameraInfo, topics.camera_info(name), SENSOR) for name in names}
         self._depths = {
@@ -126,8 +128,14 @@ class CameraNode(ManagedNode):
             self.health.value(f"{name} reopened", counts.reopened)
 
 
+def share_enough_memory() -> None:
+    """Let DDS pass whole images through shared memory; to be called before rclpy.init. A profile that the user has set stays."""
+    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).with_name("fastdds.xml")))
+
+
 def main() -> None:
     """Run the node."""
+    share_enough_memory()
     run(CameraNode)
 
 

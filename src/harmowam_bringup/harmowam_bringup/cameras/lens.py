@@ -60,7 +60,9 @@ def disagreement(camera: Camera, lens: Lens) -> str:
         return f"the profile has nominal values of camera '{camera.name}' alone; run 'harmowam calibrate'"
     if (camera.height, camera.width) != lens.size:
         calibrated, streamed = f"{camera.width}x{camera.height}", f"{lens.size[1]}x{lens.size[0]}"
-        return f"the profile's camera '{camera.name}' is calibrated at {calibrated}, the stream is {streamed}; stream that, or calibrate again"
+        return (
+            f"the profile's camera '{camera.name}' is calibrated at {calibrated}, the stream is {streamed}; stream that, or calibrate again"
+        )
     height, width = lens.size
     corners = [[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]]
     rays = (np.array(corners, np.float64) @ np.linalg.inv(lens.k).T)[:, None]

@@ -42,9 +42,7 @@ class SoftwareBus:
 class SoftwareCamera:
     """A D435-like device with a colour stream and a depth stream of one size and rate, fed by ``send``."""
 
-    def __init__(
-        self, serial: str, *, width: int = 640, height: int = 480, rate_hz: int = 30, usb: str = "3.2", lens: Any = None
-    ) -> None:
+    def __init__(self, serial: str, *, width: int = 640, height: int = 480, rate_hz: int = 30, usb: str = "3.2", lens: Any = None) -> None:
         self.serial, self.size, self.rate_hz = serial, (height, width), rate_hz
         self.plugged = Event()
         self.number = 0
@@ -81,7 +79,12 @@ class SoftwareCamera:
     def _inject(self, sensor: Any, profile: Any, pixels: NDArray[Any], bytes_a_pixel: int, device_ms: float) -> None:
         frame = rs.software_video_frame()
         frame.pixels, frame.bpp, frame.stride = pixels, bytes_a_pixel, self.size[1] * bytes_a_pixel
-        frame.timestamp, frame.domain, frame.frame_number, frame.profile = device_ms, rs.timestamp_domain.hardware_clock, self.number, profile
+        frame.timestamp, frame.domain, frame.frame_number, frame.profile = (
+            device_ms,
+            rs.timestamp_domain.hardware_clock,
+            self.number,
+            profile,
+        )
         sensor.on_video_frame(frame)
 
 
