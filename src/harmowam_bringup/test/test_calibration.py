@@ -21,9 +21,10 @@ from harmowam_bringup.calibration import profile
 from harmowam_bringup.calibration.bench import one, summary
 from harmowam_bringup.calibration.board import Board, BoardFinder, print_board
 from harmowam_bringup.calibration.calibrate import calibrate
-from harmowam_bringup.calibration.hand_eye import Lens, View, angle_deg, closed_form, missing_rotation, solve
+from harmowam_bringup.calibration.hand_eye import View, angle_deg, closed_form, missing_rotation, solve
 from harmowam_bringup.calibration.recordings import Picture, load
 from harmowam_bringup.calibration.synthetic import Shown, pose, realistic_lens, show
+from harmowam_bringup.cameras.lens import Lens
 from harmowam_bringup.cli import app
 from harmowam_core.cell import CELLS_DIR, load_cell
 from harmowam_core.kinematics import Kinematics
@@ -68,10 +69,10 @@ def test_the_board_is_printed_at_true_scale(tmp_path: Path) -> None:
         dark = np.argwhere(np.array(image.convert("L")) < 128)
     height_m, width_m = (np.ptp(dark, axis=0) + 1) / per_m  # from the first dark square to the last
     assert (width_m, height_m) == pytest.approx((7 * 0.0255, 5 * 0.0255), abs=2e-4)
-    print_board(Board(), tmp_path / "board.pdf")
+    assert "fits A4" in print_board(Board(), tmp_path / "board.pdf")
     media = next(line for line in (tmp_path / "board.pdf").read_bytes().split(b"\n") if b"MediaBox" in line).split(b"MediaBox")[1]
     points = [float(word) for word in media.strip(b" []/").split(b"]")[0].split()]
-    assert points[2:4] == pytest.approx([(9 + 1) * 0.03 / 0.0254 * 72, (6 + 1) * 0.03 / 0.0254 * 72], abs=0.1)
+    assert points[2:4] == pytest.approx([(9 + 1) * 0.028 / 0.0254 * 72, (6 + 1) * 0.028 / 0.0254 * 72], abs=0.1)
     with pytest.raises(ValueError, match="neither .pdf nor .png"):
         print_board(Board(), tmp_path / "board.jpg")
 
@@ -170,7 +171,7 @@ def test_too_few_views_are_refused_with_the_remedy() -> None:
 
 def test_a_wrong_lens_is_doubted() -> None:
     lens = shown("wrist").truth.lens
-    bent = Lens(lens.k, lens.d + [-0.3, 0.4, 0, 0, 0], lens.size)
+    bent = Lens(lens.k, lens.d + np.array([-0.3, 0.4, 0, 0, 0]), lens.size)
     result = calibrate("wrist", pictures("wrist"), bent, BOARD, False)
     assert "the given lens leaves" in result.doubt and "--intrinsics fitted" in result.doubt
     assert calibrate("wrist", pictures("wrist"), lens, BOARD, False).doubt == ""

@@ -22,21 +22,17 @@ def calibration(
 ) -> None:
     """Calibrate from rendered views with lens, blur, noise and an imperfect arm; exit 1 if any is off by more than 2 mm or 0.2 degrees."""
     console = Console(stderr=json == "-", highlight=False, soft_wrap=True)
-    runs = [
-        one(kind, intrinsics, views, seed)
-        for kind, intrinsics, seed in track(
-            [(k, i, s) for k in ("wrist", "scene") for i in ("given", "fitted") for s in range(repeats)],
-            "calibrating",
-            console=console,
-            transient=True,
-        )
-    ]
-    result = {"repeats": repeats, "views": views, "setups": [summary(runs, k, i) for k in ("wrist", "scene") for i in ("given", "fitted")]}
+    setups = [(kind, intrinsics) for kind in ("wrist", "scene") for intrinsics in ("given", "fitted")]
+    todo = [(*setup, seed) for setup in setups for seed in range(repeats)]
+    progress = track(todo, "calibrating", console=console, transient=True)
+    runs = [one(kind, intrinsics, views, seed) for kind, intrinsics, seed in progress]
+    rows = [summary(runs, kind, intrinsics) for kind, intrinsics in setups]
     table = Table("camera", "lens", "mm p50", "p95", "max", "deg p50", "p95", "max", "sigma mm", box=None, pad_edge=False)
-    for row in result["setups"]:
+    for row in rows:
         figures = [f"{row[key][p]:.3f}" for key in ("error_mm", "error_deg") for p in ("p50", "p95", "max")]
         table.add_row(row["kind"], row["intrinsics"], *figures, f"{row['sigma_mm']:.3f}")
     console.print(table)
+    result = {"repeats": repeats, "views": views, "setups": rows}
     if json == "-":
         print(json_module.dumps(result, indent=2))
     elif json:
@@ -58,8 +54,12 @@ def one(kind: Any, intrinsics: str, views: int, seed: int) -> dict[str, Any]:
     result = calibrate(kind, pictures, shown.truth.lens, Board(), intrinsics == "fitted")
     found, truth = result.solution.camera, shown.truth.camera
     return {
-        "kind": kind, "intrinsics": intrinsics, "seed": seed, "sigma_mm": result.solution.sigma_mm,
-        "error_mm": 1e3 * float(np.linalg.norm(found[:3, 3] - truth[:3, 3])), "error_deg": angle_deg(found, truth),
+        "kind": kind,
+        "intrinsics": intrinsics,
+        "seed": seed,
+        "sigma_mm": result.solution.sigma_mm,
+        "error_mm": 1e3 * float(np.linalg.norm(found[:3, 3] - truth[:3, 3])),
+        "error_deg": angle_deg(found, truth),
     }
 
 

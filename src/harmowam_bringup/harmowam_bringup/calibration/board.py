@@ -22,7 +22,7 @@ class Board:
 
     columns: int = 9
     rows: int = 6
-    square_m: float = 0.03
+    square_m: float = 0.028
 
     def __post_init__(self) -> None:
         if not (self.columns >= 3 and self.rows >= 3 and self.columns * self.rows // 2 <= 100):
@@ -78,7 +78,7 @@ def print_board(board: Board, path: Path) -> str:
     picture = board.picture(square_px)
     size_m = tuple(side * board.square_m / square_px for side in picture.shape[::-1])
     Image.fromarray(picture).convert("1").save(path, resolution=dpi, dpi=(dpi, dpi))
-    paper = next((name for name, sides in PAPERS_M.items() if sorted(size_m) <= sorted(sides) and max(size_m) <= max(sides)), "a plotter")
+    paper = next((name for name, sides in PAPERS_M.items() if max(size_m) <= max(sides) and min(size_m) <= min(sides)), "a plotter")
     width_mm, height_mm = (1e3 * side for side in board.size_m)
     return (
         f"{path}: {board.columns}x{board.rows} squares of {board.square_m * 1e3:g} mm, fits {paper}; print at 100 % ('actual size'), "

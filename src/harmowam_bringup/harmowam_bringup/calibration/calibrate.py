@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from harmowam_bringup.calibration.board import Board, BoardFinder
-from harmowam_bringup.calibration.hand_eye import MIN_VIEWS, Lens, Solution, View, solve
+from harmowam_bringup.calibration.hand_eye import MIN_VIEWS, Solution, View, solve
 from harmowam_bringup.calibration.intrinsics import LensCheck, check_lens, fit_lens
 from harmowam_bringup.calibration.recordings import Picture
+from harmowam_bringup.cameras.lens import Lens
 
 DOUBTFUL_SIGMA_MM, DOUBTFUL_SIGMA_DEG = 2.0, 0.2
 
@@ -76,11 +77,13 @@ def calibrate(kind: Literal["wrist", "scene"], pictures: Sequence[Picture], lens
         if found is None:
             without.append(picture.name)
             continue
-        views.append(View(picture.name, *found, np.linalg.inv(picture.tool) if kind == "wrist" else picture.tool))
+        a = np.asarray(np.linalg.inv(picture.tool), np.float64) if kind == "wrist" else picture.tool
+        views.append(View(picture.name, *found, a))
     if len(views) < MIN_VIEWS:
         raise ValueError(
-            f"the board ({board.columns}x{board.rows}) was found in {len(views)} of {len(pictures)} still pictures, expected at least {MIN_VIEWS}; "
-            "is it the printed one, wholly visible, well lit, and does the arm rest for a second in each pose?"
+            f"the board ({board.columns}x{board.rows}) was found in {len(views)} of {len(pictures)} still pictures, "
+            f"expected at least {MIN_VIEWS}; is it the printed one, wholly visible, well lit, "
+            "and does the arm rest for a second in each pose?"
         )
     used = fit_lens(views, (size[0], size[1]))[0] if fitted or lens is None else lens
     return Result(solve(views, used), used, "fitted" if used is not lens else "given", check_lens(views, used), tuple(without))

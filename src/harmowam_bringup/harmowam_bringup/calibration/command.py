@@ -39,7 +39,7 @@ def board(
     out: Annotated[Path, typer.Option(help="A .pdf or .png file.")] = Path("board.pdf"),
     columns: Columns = 9,
     rows: Rows = 6,
-    square_mm: Square = 30.0,
+    square_mm: Square = 28.0,
 ) -> None:
     """Write a ChArUco board to print, at true scale."""
     from harmowam_bringup.calibration.board import Board, print_board
@@ -55,7 +55,7 @@ def wrist(
     cell: CellFile = "franka_dual",
     columns: Columns = 9,
     rows: Rows = 6,
-    square_mm: Square = 30.0,
+    square_mm: Square = 28.0,
     intrinsics: Intrinsics = "given",
     dry_run: DryRun = False,
     json: Json = "",
@@ -71,7 +71,7 @@ def scene(
     cell: CellFile = "franka_dual",
     columns: Columns = 9,
     rows: Rows = 6,
-    square_mm: Square = 30.0,
+    square_mm: Square = 28.0,
     intrinsics: Intrinsics = "given",
     dry_run: DryRun = False,
     json: Json = "",
@@ -108,9 +108,8 @@ def _calibrate(
         except KeyError as error:
             raise ValueError(error.args[0]) from error
         if (kind == "wrist") != (entry.mounted_on is not None):
-            raise ValueError(
-                f"camera '{camera}' is mounted on {entry.mounted_on or 'nothing'}; calibrate it as {'scene' if kind == 'wrist' else 'wrist'}"
-            )
+            other = "scene" if kind == "wrist" else "wrist"
+            raise ValueError(f"camera '{camera}' is mounted on {entry.mounted_on or 'nothing'}; calibrate it as {other}")
         arm = entry.mounted_on or arm
         if arm not in cell.arm_names:
             raise ValueError(f"there is no arm '{arm}'; arms are {', '.join(cell.arm_names)}")
@@ -120,7 +119,7 @@ def _calibrate(
         if json != "-":
             print_report(result.to_json(), console)
         calibration = profile.calibration_of(result.solution.camera, result.lens)
-        source = path or profile.CELLS_DIR / f"{cell_file}.yaml" if not cell_file.endswith(".yaml") else Path(cell_file)
+        source = Path(cell_file) if cell_file.endswith(".yaml") else profile.CELLS_DIR / f"{cell_file}.yaml"
         old = source.read_text()
         new = profile.updated(old, camera, result.lens.size, calibration)
         console.print(escape(profile.difference(old, new, source)))

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
+from harmowam_bringup.cameras.lens import Lens
+
 Float64 = NDArray[np.float64]
 
 MIN_VIEWS = 8
@@ -27,15 +29,6 @@ OUTLIER_FACTOR, OUTLIER_PX = 4.0, 1.0
 MAX_OUTLIERS = 0.3
 MAX_MEDIAN_PX = 5.0
 MAX_STEPS = 100
-
-
-@dataclass(frozen=True)
-class Lens:
-    """Camera matrix (3, 3), pixels from the first one's centre; distortion (5,) or (8,); ``size`` = (height, width)."""
-
-    k: Float64
-    d: Float64
-    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -89,8 +82,9 @@ def solve(views: Sequence[View], lens: Lens) -> Solution:
     kept = [view for view, out in zip(views, outlier, strict=True) if not out]
     if middle_px > MAX_MEDIAN_PX or len(kept) < max(MIN_VIEWS, (1 - MAX_OUTLIERS) * len(views)):
         raise ValueError(
-            f"the views contradict each other: half are off by more than {middle_px:.1f} px, {len(views) - len(kept)} of {len(views)} by far "
-            "more than that; did the arm move while they were taken, or the board between them?"
+            f"the views contradict each other: half are off by more than {middle_px:.1f} px, "
+            f"{len(views) - len(kept)} of {len(views)} by far more than that; "
+            "did the arm move while they were taken, or the board between them?"
         )
     x, y, covariance = _refine(kept, lens, x, y)
     residuals = []

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from harmowam_bringup.calibration.hand_eye import Lens, View, board_pose, rms_px
+from harmowam_bringup.calibration.hand_eye import View, board_pose, rms_px
+from harmowam_bringup.cameras.lens import Lens
 
 DOUBTFUL_RATIO, DOUBTFUL_PX = 1.5, 0.3
 
@@ -33,11 +34,11 @@ def fit_lens(views: Sequence[View], size: tuple[int, int], guess: Lens | None = 
     """The plumb_bob lens of least reprojection error over the views, and that error, rms px."""
     points = [view.points.astype(np.float32) for view in views]
     pixels = [view.pixels.astype(np.float32) for view in views]
-    k = cv2.initCameraMatrix2D(points, pixels, size[::-1]) if guess is None else guess.k.copy()
+    begun = cv2.initCameraMatrix2D(points, pixels, size[::-1]) if guess is None else guess.k.copy()
     d = np.zeros(5) if guess is None or len(guess.d) != 5 else guess.d.copy()
     # k3 needs corners at the very edge of the image, which few recordings have.
-    rms, k, d, _, _ = cv2.calibrateCamera(points, pixels, size[::-1], k, d, flags=cv2.CALIB_USE_INTRINSIC_GUESS | cv2.CALIB_FIX_K3)
-    return Lens(np.asarray(k, np.float64), np.ravel(d).astype(np.float64), size), float(rms)
+    rms, k, bent, _, _ = cv2.calibrateCamera(points, pixels, size[::-1], begun, d, flags=cv2.CALIB_USE_INTRINSIC_GUESS | cv2.CALIB_FIX_K3)
+    return Lens(np.asarray(k, np.float64), np.ravel(bent).astype(np.float64), size), float(rms)
 
 
 def check_lens(views: Sequence[View], lens: Lens) -> LensCheck:

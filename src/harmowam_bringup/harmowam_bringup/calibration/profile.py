@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from scipy.spatial.transform import Rotation
 
-from harmowam_bringup.calibration.hand_eye import Float64, Lens
+from harmowam_bringup.calibration.hand_eye import Float64
+from harmowam_bringup.cameras.lens import Lens
 from harmowam_core.cell import CELLS_DIR, Calibration, load_cell
 
 

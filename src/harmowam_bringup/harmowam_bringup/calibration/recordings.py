@@ -16,7 +16,8 @@ from rosbags.rosbag2 import Reader, ReaderError
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
-from harmowam_bringup.calibration.hand_eye import Float64, Lens
+from harmowam_bringup.calibration.hand_eye import Float64
+from harmowam_bringup.cameras.lens import Lens
 from harmowam_core import topics
 from harmowam_core.cell import Cell
 from harmowam_core.kinematics import Kinematics

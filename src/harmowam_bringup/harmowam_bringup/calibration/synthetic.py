@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from harmowam_bringup.calibration.board import MARGIN_SQUARES, Board
-from harmowam_bringup.calibration.hand_eye import Float64, Lens
+from harmowam_bringup.calibration.hand_eye import Float64
+from harmowam_bringup.cameras.lens import Lens
 
 SUPERSAMPLING = 2
 BACKGROUND = 100.0
@@ -110,16 +111,16 @@ def _board_before_camera(board: Board, rng: np.random.Generator, nearest_m: floa
 
 
 def _mostly_visible(board: Board, seen: Float64, lens: Lens) -> bool:
-    corners = board.charuco().getChessboardCorners()
+    corners = np.asarray(board.charuco().getChessboardCorners(), np.float64)
     pixels, _ = cv2.projectPoints(corners, cv2.Rodrigues(seen[:3, :3])[0], seen[:3, 3], lens.k, lens.d)
     inside = (pixels.reshape(-1, 2) > 5) & (pixels.reshape(-1, 2) < np.array(lens.size[::-1]) - 5)
     return bool(inside.all(1).mean() > 0.7)
 
 
-def pose(position: object, rotation: Rotation) -> Float64:
+def pose(position: ArrayLike, rotation: Rotation) -> Float64:
     """(4, 4) of a place and an orientation."""
     matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = rotation.as_matrix(), position
+    matrix[:3, :3], matrix[:3, 3] = rotation.as_matrix(), np.asarray(position)
     return matrix
 
 

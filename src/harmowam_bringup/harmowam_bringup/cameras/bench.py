@@ -124,8 +124,12 @@ def _state(feeder: Any, process: psutil.Process, counter: Connection) -> dict[st
     received, gaps = counter.recv()
     times = process.cpu_times()
     return {
-        "at_s": time.monotonic(), "processor_s": times.user + times.system, "feeding_s": feeder.processor_s,
-        "sent": feeder.sent, "received": received, "gaps": gaps,
+        "at_s": time.monotonic(),
+        "processor_s": times.user + times.system,
+        "feeding_s": feeder.processor_s,
+        "sent": feeder.sent,
+        "received": received,
+        "gaps": gaps,
     }
 
 

@@ -76,7 +76,8 @@ def choose_serial(camera: str, serial: str, connected: Sequence[DeviceInfo], cam
     listed = ", ".join(f"{device.serial} ({device.name})" for device in connected)
     if not connected:
         raise CameraError(
-            f"no RealSense camera is connected, camera '{camera}' needs {serial or 'one'}; plug it into a USB 3 port ('harmowam cameras' lists them)"
+            f"no RealSense camera is connected, camera '{camera}' needs {serial or 'one'}; "
+            "plug it into a USB 3 port ('harmowam cameras' lists them)"
         )
     if serial:
         if serial not in [device.serial for device in connected]:

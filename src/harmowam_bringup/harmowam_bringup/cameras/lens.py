@@ -18,11 +18,11 @@ LARGEST_DIFFERENCE_PX = 8.0
 
 @dataclass(frozen=True)
 class Lens:
-    """``size`` = (height, width); ``k`` (3, 3) in pixels, counted from the first pixel's centre; ``d`` (5,), plumb_bob."""
+    """Camera matrix (3, 3), pixels from the first one's centre; distortion (5,) or (8,) as in CameraInfo; ``size`` = (height, width)."""
 
-    size: tuple[int, int]
     k: NDArray[np.float64]
     d: NDArray[np.float64]
+    size: tuple[int, int]
 
 
 def lens_of(intrinsics: Any) -> Lens:
@@ -33,10 +33,10 @@ def lens_of(intrinsics: Any) -> Lens:
     size = (intrinsics.height, intrinsics.width)
     coefficients = np.array(intrinsics.coeffs, np.float64)
     if not coefficients.any() or intrinsics.model in (rs.distortion.none, rs.distortion.brown_conrady):
-        return Lens(size, k, coefficients)
+        return Lens(k, coefficients, size)
     if intrinsics.model not in (rs.distortion.inverse_brown_conrady, rs.distortion.modified_brown_conrady):
         raise ValueError(f"the camera's distortion model is {intrinsics.model}, expected a Brown-Conrady one; fish-eyes are not supported")
-    return Lens(size, k, _fit(intrinsics, k))
+    return Lens(k, _fit(intrinsics, k), size)
 
 
 def _fit(intrinsics: Any, k: NDArray[np.float64]) -> NDArray[np.float64]:

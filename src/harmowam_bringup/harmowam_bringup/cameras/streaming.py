@@ -39,8 +39,8 @@ class StreamingCamera:
     """Streams in a thread until ``close``.
 
     on_frame(frame, stamp_ns, lens) gets every frame; on_trouble(text) is called when the camera is gone, with an empty text at its
-    first frame thereafter. Both are called in the thread. now_ns: the clock that stamps follow. The first opening happens in the constructor, so that a
-    camera that is not there, or settings it cannot do, are the caller's CameraError.
+    first frame thereafter. Both are called in the thread. now_ns: the clock that stamps follow. The first opening happens in the
+    constructor, so that a camera that is not there, or settings it cannot do, are the caller's CameraError.
     """
 
     def __init__(
