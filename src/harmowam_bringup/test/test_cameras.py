@@ -142,6 +142,16 @@ def test_a_serial_is_chosen_or_asked_for() -> None:
             choose_serial("scene", "", connected, cameras)
 
 
+def test_colour_and_depth_of_one_sensor() -> None:
+    """As on a D405."""
+    camera = SoftwareCamera("101", width=160, height=120, one_sensor=True)
+    with opened(camera, StreamSettings(160, 120, 30, depth=True)) as stream:
+        for k in range(5):
+            camera.send(picture(k), k * 33.0, np.full((120, 160), 750, np.uint16))
+            frame = stream.read(0.5)
+        assert frame is not None and frame.depth_mm is not None and int(frame.color[0, 0, 0]) == frame.number - 1
+
+
 # ---- lens ------------------------------------------------------------------------------------------------------------------
 
 

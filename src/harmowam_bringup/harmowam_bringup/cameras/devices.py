@@ -111,30 +111,34 @@ class ColorCamera:
             raise
 
     def _open(self, device: Any, wanted: Sequence[tuple[Any, Any]]) -> tuple[Lens, float]:
-        lens, unit_mm = None, 1.0
+        """Open the sensors of the wanted streams, some of which have both; returns the colour lens and the unit of depth, mm."""
+        sensors = device.query_sensors()
+        profiles: dict[int, list[Any]] = {}
+        unit_mm = 1.0
         for stream, pixel_format in wanted:
-            sensor, profile = self._profile(device, stream, pixel_format)
+            index, profile = self._profile(device, sensors, stream, pixel_format)
+            profiles.setdefault(index, []).append(profile)
             if stream == rs.stream.color:
-                self._configure(sensor)
+                self._configure(sensors[index])
                 lens = lens_of(profile.as_video_stream_profile().intrinsics)
-            elif sensor.supports(rs.option.depth_units):
-                unit_mm = sensor.get_option(rs.option.depth_units) * 1e3
-            sensor.open(profile)
-            self._sensors.append(sensor)
-        assert lens is not None
+            elif sensors[index].supports(rs.option.depth_units):
+                unit_mm = sensors[index].get_option(rs.option.depth_units) * 1e3
+        for index, chosen in profiles.items():
+            sensors[index].open(chosen)
+            self._sensors.append(sensors[index])
         return lens, unit_mm
 
-    def _profile(self, device: Any, stream: Any, pixel_format: Any) -> tuple[Any, Any]:
-        """The sensor and profile of a stream at the settings' size and rate; CameraError names those the device has."""
+    def _profile(self, device: Any, sensors: Sequence[Any], stream: Any, pixel_format: Any) -> tuple[int, Any]:
+        """The sensor's index and the profile of a stream at the settings' size and rate; CameraError names those the device has."""
         supported = set()
         s = self._settings
-        for sensor in device.query_sensors():
+        for index, sensor in enumerate(sensors):
             for profile in sensor.get_stream_profiles():
                 if profile.stream_type() == stream and profile.format() == pixel_format and profile.is_video_stream_profile():
                     video = profile.as_video_stream_profile()
                     mode = (video.width(), video.height(), profile.fps())
                     if mode == (s.width, s.height, s.rate_hz):
-                        return sensor, profile
+                        return index, profile
                     supported.add(mode)
         name = f"{_info(device, 'name')} {_info(device, 'serial_number')}"
         if not supported:
@@ -152,8 +156,9 @@ class ColorCamera:
         for switch, option, value in automatic:
             self._set(sensor, switch, float(value == 0), needed=value != 0)
             if value:
-                # The colour sensor counts exposure in units of 100 us.
-                self._set(sensor, option, value / 100 if option == "exposure" else value, needed=True)
+                # Colour sensors count exposure in units of 100 us; where the depth sensor has the colour too (D405), in us.
+                unit = 100 if option == "exposure" and not sensor.is_depth_sensor() else 1
+                self._set(sensor, option, value / unit, needed=True)
         # Exposure must not lengthen the frame period, and time is mapped by our own filter.
         self._set(sensor, "auto_exposure_priority", 0.0)
         self._set(sensor, "global_time_enabled", 0.0)

@@ -42,7 +42,16 @@ class SoftwareBus:
 class SoftwareCamera:
     """A D435-like device with a colour stream and a depth stream of one size and rate, fed by ``send``."""
 
-    def __init__(self, serial: str, *, width: int = 640, height: int = 480, rate_hz: int = 30, usb: str = "3.2", lens: Any = None) -> None:
+    def __init__(
+        self,
+        serial: str,
+        *,
+        width: int = 640,
+        height: int = 480,
+        rate_hz: int = 30,
+        usb: str = "3.2",
+        one_sensor: bool = False,
+    ) -> None:
         self.serial, self.size, self.rate_hz = serial, (height, width), rate_hz
         self.plugged = Event()
         self.number = 0
@@ -50,9 +59,9 @@ class SoftwareCamera:
         described = {"serial_number": serial, "name": "Software D435", "usb_type_descriptor": usb, "firmware_version": "5.16.0.1"}
         for key, value in described.items():
             self.device.register_info(getattr(rs.camera_info, key), value)
-        self.intrinsics = lens if lens is not None else pinhole(width, height)
+        self.intrinsics = pinhole(width, height)
         self.color = self.device.add_sensor("RGB Camera")
-        self.depth = self.device.add_sensor("Stereo Module")
+        self.depth = self.color if one_sensor else self.device.add_sensor("Stereo Module")
         self._color_profile = self._stream(self.color, rs.stream.color, rs.format.rgb8, 3, 0)
         self._depth_profile = self._stream(self.depth, rs.stream.depth, rs.format.z16, 2, 1)
         self._depth_profile.register_extrinsics_to(self._color_profile, aside(BASELINE_M))

@@ -15,7 +15,8 @@ from harmowam_bringup.cameras.lens import Lens
 POLL_S = 0.4
 """How often a camera that is away is looked for; opening one takes about a second on USB."""
 SILENCE_S = 1.0
-"""So long without a frame, and a camera is taken for gone."""
+FIRST_FRAME_S = 5.0
+"""So long without a frame, and a camera is taken for gone: while it streams, and after it was opened."""
 
 
 @dataclass
@@ -75,18 +76,18 @@ class StreamingCamera:
             camera = self._reopen()
 
     def _stream(self, camera: ColorCamera) -> None:
-        heard_s = time.monotonic()
+        heard_s, patience_s = time.monotonic(), FIRST_FRAME_S
         try:
             while not self._ended.is_set():
                 frame = camera.read(0.1)
                 arrival_ns = self._now_ns()
                 if frame is not None:
-                    heard_s = time.monotonic()
+                    heard_s, patience_s = time.monotonic(), max(SILENCE_S, 3 / self._settings.rate_hz)
                     self.counts.see(frame.number)
                     self._on_frame(frame, self._clock.stamp_ns(frame.device_ms, arrival_ns), camera.lens)
                     self._tell("")
-                elif time.monotonic() - heard_s > SILENCE_S:
-                    self._tell(f"no frame from {self._serial} for {SILENCE_S:.1f} s; is it unplugged? looking for it")
+                elif time.monotonic() - heard_s > patience_s:
+                    self._tell(f"no frame from {self._serial} for {patience_s:.1f} s; is it unplugged? looking for it")
                     return
         except Exception as error:  # librealsense raises RuntimeError when a device goes; nothing may end this thread
             self._tell(f"{self._serial} failed: {type(error).__name__}: {error}; opening it again")
