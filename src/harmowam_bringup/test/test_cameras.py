@@ -152,6 +152,17 @@ def test_colour_and_depth_of_one_sensor() -> None:
         assert frame is not None and frame.depth_mm is not None and int(frame.color[0, 0, 0]) == frame.number - 1
 
 
+def test_a_device_in_use_is_named() -> None:
+    camera = small()
+    with opened(camera) as first:
+        bus = SoftwareBus()
+        bus.plug(camera)
+        with pytest.raises(CameraError, match="device 101 does not start: .*is another program using it"):
+            ColorCamera(bus.context, "101", SMALL)
+        camera.send(picture(3), 0.0)
+        assert first.read(1.0) is not None
+
+
 # ---- lens ------------------------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,16 +58,23 @@ class Result:
         }
 
 
-def calibrate(kind: Literal["wrist", "scene"], pictures: Sequence[Picture], lens: Lens | None, board: Board, fitted: bool) -> Result:
+def calibrate(
+    kind: Literal["wrist", "scene"],
+    pictures: Sequence[Picture],
+    lens: Lens | None,
+    board: Board,
+    fitted: bool,
+    progress: Callable[[Sequence[Picture]], Iterable[Picture]] = iter,
+) -> Result:
     """Find the board, check the lens, solve. ``lens``: as the device says; None or ``fitted``: from the views.
 
-    ValueError says what the pictures lack.
+    ``progress`` may show how far the search is. ValueError says what the pictures lack.
     """
     finder = BoardFinder(board)
     views: list[View] = []
     without: list[str] = []
     size = pictures[0].image.shape[:2] if pictures else (0, 0)
-    for picture in pictures:
+    for picture in progress(pictures):
         if picture.image.shape[:2] != size or (lens is not None and size != lens.size):
             expected = size if lens is None else lens.size
             raise ValueError(

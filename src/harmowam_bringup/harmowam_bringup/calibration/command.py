@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,8 +115,9 @@ def _calibrate(
         if arm not in cell.arm_names:
             raise ValueError(f"there is no arm '{arm}'; arms are {', '.join(cell.arm_names)}")
         recorded = load(recording, camera, arm, cell)
-        pictures = list(track(recorded.pictures, "looking for the board", console=console, transient=True))
-        result = calibrate(kind, pictures, recorded.lens, Board(squares[0], squares[1], squares[2] / 1e3), intrinsics == "fitted")
+        printed = Board(squares[0], squares[1], squares[2] / 1e3)
+        progress = partial(track, description="looking for the board", console=console, transient=True)
+        result = calibrate(kind, recorded.pictures, recorded.lens, printed, intrinsics == "fitted", progress)
         if json != "-":
             print_report(result.to_json(), console)
         calibration = profile.calibration_of(result.solution.camera, result.lens)

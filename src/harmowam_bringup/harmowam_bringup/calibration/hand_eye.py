@@ -146,7 +146,6 @@ def _refine(views: Sequence[View], lens: Lens, x: Float64, y: Float64) -> tuple[
 
     Errors of one view hang together (the arm was a little elsewhere), so the covariance is that of the views, not of the corners.
     """
-
     counts = [len(view.points) for view in views]
     a, owner = np.array([view.a for view in views]), np.repeat(np.arange(len(views)), counts)
     points, pixels = np.concatenate([view.points for view in views]), np.concatenate([view.pixels for view in views])
@@ -163,7 +162,7 @@ def _refine(views: Sequence[View], lens: Lens, x: Float64, y: Float64) -> tuple[
     inverse = np.linalg.inv(found.jac.T @ found.jac)
     ends = 2 * np.cumsum(counts)[:-1]
     raw = residual(found.x)
-    weighed = raw / np.sqrt(1 + (raw / ROBUST_PX) ** 2) ** 0.5
+    weighed = raw * (1 + (raw / ROBUST_PX) ** 2) ** 0.25  # goes with scipy's Jacobian, which it has scaled for soft L1
     gradients = [j.T @ r for j, r in zip(np.split(found.jac, ends), np.split(weighed, ends), strict=True)]
     scale = len(views) / max(len(views) - 2, 1)
     return *moved(found.x), scale * inverse @ sum(np.outer(g, g) for g in gradients) @ inverse

@@ -91,8 +91,10 @@ class CameraNode(ManagedNode):
 
     def deactivate(self) -> None:
         """Stop streaming."""
-        for stream in self._streams.values():
+        for name, stream in self._streams.items():
             stream.close()
+            self.health.clear(name)
+            self.health.clear(f"{name} calibration")
         self._streams = {}
 
     def _value(self, name: str) -> Any:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from harmowam_bringup.cameras.lens import Lens, lens_of
 
-QUEUE = 8
-"""Frames that may wait for us; at 30 Hz, a quarter of a second."""
+QUEUE = 16
+"""Frames that may wait for us; at 30 Hz, half a second."""
 
 
 class CameraError(ValueError):
@@ -106,6 +106,10 @@ class ColorCamera:
             self.lens, self._depth_unit_mm = self._open(device, wanted)
             for sensor in self._sensors:
                 sensor.start(self._source)
+        except RuntimeError as error:
+            self.close()
+            remedy = "is another program using it, are librealsense's udev rules installed?"
+            raise CameraError(f"device {serial} does not start: {error}; {remedy}") from error
         except BaseException:
             self.close()
             raise
