@@ -25,6 +25,8 @@ class DeviceClock:
 
     def __init__(self) -> None:
         self._last_ns = -1
+        self._device_ns = 0
+        self._late = 0  # frames in a row
         self._forget()
 
     def stamp_ns(self, device_ms: float, arrival_ns: int) -> int:
@@ -44,7 +46,8 @@ class DeviceClock:
 
     def _forget(self) -> None:
         self._minima: deque[tuple[int, int]] = deque(maxlen=KEPT_BUCKETS)  # (device ns, smallest difference) a bucket
-        self._bucket_began_ns = self._device_ns = self._late = 0
+        self._bucket_began_ns = 0
+        self._late = 0
         self._line = (0, 0, 0.0)  # device ns, offset ns there, slope
 
     def _learn(self, device_ns: int, difference: int) -> None:
