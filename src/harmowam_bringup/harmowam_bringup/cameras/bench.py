@@ -141,11 +141,12 @@ def _count(domain: int, pipe: Connection) -> None:
     """The subscriber's process: on request, how many images have come, and how many are missing by the gaps between stamps."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import Image
 
     from harmowam_core import topics
-    from harmowam_core.qos import SENSOR
-
+    # Best effort, as the graph's nodes listen, but deep: a reader that was not scheduled for a while is no loss of the node's.
+    every_message = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
     rclpy.init(args=[], domain_id=domain)
     node = rclpy.create_node("counter")
     received, gaps, last_ns = dict.fromkeys(CAMERAS, 0), dict.fromkeys(CAMERAS, 0), dict.fromkeys(CAMERAS, 0)
@@ -159,7 +160,7 @@ def _count(domain: int, pipe: Connection) -> None:
         received[name] += 1
 
     for name in CAMERAS:
-        node.create_subscription(Image, topics.camera_image(name), partial(on_image, name), SENSOR, raw=True)
+        node.create_subscription(Image, topics.camera_image(name), partial(on_image, name), every_message, raw=True)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     pipe.send("up")
