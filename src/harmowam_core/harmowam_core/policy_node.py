@@ -18,6 +18,7 @@ from sensor_msgs.msg import JointState as JointStateMsg
 from harmowam_core.backends import BACKEND_CHOICES
 from harmowam_core.contract import contract_for
 from harmowam_core.health import Level
+from harmowam_core.image_codec import decoder_in_use
 from harmowam_core.lifecycle import ManagedNode
 from harmowam_core.observation import NotReadyError
 from harmowam_core.observation_feed import ObservationFeed
@@ -81,6 +82,7 @@ class PolicyNode(ManagedNode):
         preset = load_any_preset(self.value("preset"))
         contract = contract_for(preset, self.value("contract"))
         torch.set_num_threads(self.value("threads"))
+        self.get_logger().info(f"images are decoded by {decoder_in_use()}")
         self._feed = ObservationFeed(contract, preset, self.cameras)
         self._assembler = self._feed.assembler
         self.model = self._given_model if self._given_model is not None else self._load()
