@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from harmowam_core.robot import Controllers, Driver, Gripper, Quaternion, Tool, Vector3
+from harmowam_core.robot import Strict as _Strict
 
 CELLS_DIR = Path(__file__).parent / "config" / "cells"
-
-Vector3 = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
-Quaternion = Annotated[tuple[float, ...], Field(min_length=4, max_length=4)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+OWN_CELLS = "HARMOWAM_CELLS"
+"""Environment variable: a folder whose profiles come before ours of the same name."""
 
 
 class Arm(_Strict):
-    """One arm: where its base stands and where its tool waits, in the base frame."""
+    """One arm: where its base stands and where its tool waits, in the base frame.
+
+    joint_prefix: what its driver puts before the joints' names; by default the arm's name and an underscore.
+    """
 
     name: str
+    joint_prefix: str | None = None
     base_position: Vector3
     base_orientation: Quaternion
     home_tcp_position: Vector3
     home_tcp_orientation: Quaternion
+
+    @property
+    def prefix(self) -> str:
+        """Before the names of its joints."""
+        return f"{self.name}_" if self.joint_prefix is None else self.joint_prefix
 
 
 class Limits(_Strict):
@@ -90,13 +97,6 @@ class Camera(_Strict):
         return np.asarray(self.position) + rays * distance[..., None]
 
 
-class Controllers(_Strict):
-    """Topics the arm driver listens to."""
-
-    arm_topic: str
-    gripper_topic: str
-
-
 class Cell(_Strict):
     """A whole cell; see config/cells/franka_dual.yaml."""
 
@@ -105,15 +105,25 @@ class Cell(_Strict):
     urdf: str
     arms: tuple[Arm, ...]
     joints: tuple[str, ...]
+    posture: tuple[float, ...]
+    tool: Tool
     finger_joint: str
     finger_travel: float = Field(gt=0)
     limits: Limits
     workspace: Box
     cameras: tuple[Camera, ...]
     controllers: Controllers
+    driver: Driver
+    gripper: Gripper
 
     @model_validator(mode="after")
     def _consistent(self) -> Cell:
+        if len(self.posture) != len(self.joints):
+            raise ValueError(f"posture has {len(self.posture)} values for {len(self.joints)} joints")
+        if set(self.driver.addresses) != set(self.arm_names):
+            raise ValueError(f"driver.addresses are of {sorted(self.driver.addresses)}; arms are {self.arm_names}")
+        if len(set(self.arm_joint_names)) != len(self.arm_joint_names):
+            raise ValueError(f"two arms have joints of the same name; give them different prefixes: {self.arm_joint_names}")
         for name in Limits.model_fields:
             if len(getattr(self.limits, name)) != len(self.joints):
                 raise ValueError(f"limits.{name} has {len(getattr(self.limits, name))} values for {len(self.joints)} joints")
@@ -130,12 +140,12 @@ class Cell(_Strict):
     @property
     def arm_joint_names(self) -> tuple[str, ...]:
         """All arm joints, arm by arm."""
-        return tuple(f"{arm.name}_{joint}" for arm in self.arms for joint in self.joints)
+        return tuple(f"{arm.prefix}{joint}" for arm in self.arms for joint in self.joints)
 
     @property
     def finger_joint_names(self) -> tuple[str, ...]:
         """One finger joint an arm."""
-        return tuple(f"{arm.name}_{self.finger_joint}" for arm in self.arms)
+        return tuple(f"{arm.prefix}{self.finger_joint}" for arm in self.arms)
 
     def camera(self, name: str) -> Camera:
         """A camera by name; KeyError names those there are."""
@@ -145,13 +155,26 @@ class Cell(_Strict):
         raise KeyError(f"cell '{self.name}' has no camera '{name}'; it has {[c.name for c in self.cameras]}")
 
 
-def load_cell(name_or_path: str | Path = "franka_dual") -> Cell:
-    """Read a cell profile by name (config/cells) or path; errors name the file and the field."""
+def cell_files() -> dict[str, Path]:
+    """Profiles by name: those of the folder in HARMOWAM_CELLS come before ours."""
+    own = os.environ.get(OWN_CELLS, "")
+    folders = [CELLS_DIR, *([Path(own)] if own else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def cell_path(name_or_path: str | Path) -> Path:
+    """The profile's file; FileNotFoundError names the known ones."""
     path = Path(name_or_path)
     if path.suffix != ".yaml":
-        path = CELLS_DIR / f"{name_or_path}.yaml"
+        path = cell_files().get(str(name_or_path), CELLS_DIR / f"{name_or_path}.yaml")
     if not path.is_file():
-        raise FileNotFoundError(f"no cell profile '{path}'; known: {sorted(p.stem for p in CELLS_DIR.glob('*.yaml'))}")
+        raise FileNotFoundError(f"no cell profile '{path}'; known: {sorted(cell_files())}")
+    return path
+
+
+def load_cell(name_or_path: str | Path = "franka_dual") -> Cell:
+    """Read a cell profile by name (config/cells, or the folder in HARMOWAM_CELLS) or path; errors name the file and the field."""
+    path = cell_path(name_or_path)
     try:
         return Cell.model_validate(yaml.safe_load(path.read_text()))
     except ValueError as error:

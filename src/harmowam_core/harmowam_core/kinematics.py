@@ -19,14 +19,6 @@ from .cell import Cell
 Float64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-FLANGE = "link8"
-# Where the tool sits on the flange: the Franka hand is mounted turned by -45 degrees about the flange's z; its finger
-# tips meet 103.4 mm out.
-HAND_TURN_RAD = -np.pi / 4
-HAND_LENGTH_M = 0.1034
-# Franka's own "ready" posture: the elbow's redundant joint is drawn to the nearest posture of this family.
-READY_POSTURE_RAD = np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4])
-
 POSITION_TOLERANCE_M = 1e-6
 ORIENTATION_TOLERANCE_RAD = 1e-5
 _DAMPING = 1e-3  # times the squared error, added to J J^T: bounds far steps near singularities, vanishes at the target
@@ -75,10 +67,10 @@ class Kinematics:
         if self._model.nq != joints:
             names = list(self._model.names)[1:]
             raise KinematicsError(f"cell '{cell.name}' names {joints} joints; {cell.urdf} has {len(names)}: {names}")
-        if not self._model.existFrame(FLANGE):
-            raise KinematicsError(f"{cell.urdf} has no link '{FLANGE}' to mount the hand on")
-        flange = self._model.frames[self._model.getFrameId(FLANGE)]
-        mount = pin.SE3(pin.utils.rotate("z", HAND_TURN_RAD), np.array([0.0, 0.0, HAND_LENGTH_M]))
+        if not self._model.existFrame(cell.tool.flange):
+            raise KinematicsError(f"{cell.urdf} has no link '{cell.tool.flange}' to mount the hand on")
+        flange = self._model.frames[self._model.getFrameId(cell.tool.flange)]
+        mount = pin.XYZQUATToSE3(np.array([*cell.tool.position, *cell.tool.orientation]))
         self._tcp = self._model.addFrame(pin.Frame("tcp", flange.parentJoint, flange.placement * mount, pin.FrameType.OP_FRAME))
         self._data = self._model.createData()
         self._bases = [pin.XYZQUATToSE3(np.array([*arm.base_position, *arm.base_orientation])) for arm in cell.arms]
@@ -86,7 +78,7 @@ class Kinematics:
         self._upper = np.array(cell.limits.position_upper)
         self._check_limits(cell)
         self._arms, self._joints = len(cell.arms), joints
-        self._posture = np.tile(READY_POSTURE_RAD, self._arms)
+        self._posture = np.tile(cell.posture, self._arms)  # the redundant joint is drawn to it, from then on to home
         self._home = self._solve_home(cell)
         self._posture = self._home
 
