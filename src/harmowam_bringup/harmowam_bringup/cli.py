@@ -24,6 +24,11 @@ ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
+    "check": ("harmowam_bringup.profile.command", "check"),
+    "prepare": ("harmowam_bringup.profile.command", "prepare"),
+    "list": ("harmowam_bringup.profile.command", "listed"),
+    "wait": ("harmowam_bringup.startup", "wait"),
+    "activate": ("harmowam_bringup.startup", "activate"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -48,6 +53,8 @@ def _load(name: str) -> Any:
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, help="HarmoWAM: world action models on ROS 2.")
 bench = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure performance.")
 app.add_typer(bench, name="bench")
+profile = typer.Typer(cls=_Group, no_args_is_help=True, help="Robot profiles: what the arms, grippers, cameras and controllers are.")
+app.add_typer(profile, name="profile")
 
 Json = Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE; without FILE to standard output.")]
 Task = Annotated[str, typer.Option(help="Task laid out on the table.")]
@@ -121,6 +128,26 @@ def _evaluate() -> None: ...
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _models() -> None: ...
+
+
+@profile.command("check", help="Say what is wrong with a profile; exit 1 if anything is.")
+def _check() -> None: ...
+
+
+@profile.command("prepare", help="Write what a launch file needs of a profile: controllers, robot description, nodes to start.")
+def _prepare() -> None: ...
+
+
+@profile.command("list", help="The profiles there are, and the preset that was trained for each.")
+def _list() -> None: ...
+
+
+@app.command("wait", help="Wait until a part of the graph is alive; exit 3 and say what is missing if it does not come.")
+def _wait() -> None: ...
+
+
+@app.command("activate", help="Configure and activate a node that does not bring itself up.")
+def _activate() -> None: ...
 
 
 @bench.command()

@@ -67,6 +67,7 @@ class Camera(_Strict):
     position: Vector3
     look_at: Vector3
     mounted_on: str | None = None
+    serial: str | None = None
 
     @property
     def intrinsics(self) -> NDArray[np.float64]:
