@@ -190,6 +190,7 @@ def up(
 def do(
     instruction: Annotated[str, typer.Argument(help='What to do, in words: "put the banana on the plate".')],
     time_limit: Annotated[float, typer.Option(min=1.0, help="Seconds the task may take.")] = 120.0,
+    from_home: Annotated[bool, typer.Option("--from-home", help="First bring the arms home by a planned way.")] = False,
     json: Json = "",
 ) -> None:
     """Give a running graph a task and watch it; Ctrl-C cancels."""
@@ -197,9 +198,45 @@ def do(
     with _reported(console):
         from harmowam_bringup.operator import execute
 
-        result = execute(instruction, time_limit, console)
+        result = execute(instruction, time_limit, console, from_home)
     _write(json, result)
     raise typer.Exit(0 if result["outcome"] == "SUCCEEDED" else FAILED)
+
+
+@app.command()
+def home(json: Json = "") -> None:
+    """Bring the arms of a running graph home by a planned, collision-free way; Ctrl-C cancels."""
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.operator import go_home
+
+        result = go_home(console)
+    _write(json, result)
+    raise typer.Exit(0 if result["outcome"] == "SUCCEEDED" else FAILED)
+
+
+@app.command()
+def hold(json: Json = "") -> None:
+    """Brake the arms of a running graph to rest and keep them there until `harmowam reset`. Not an emergency stop."""
+    _ask("HOLD", json)
+
+
+@app.command()
+def reset(json: Json = "") -> None:
+    """Let the arms move again after a hold or a latched fault."""
+    _ask("RESET", json)
+
+
+def _ask(service: str, json: str) -> None:
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.operator import ask
+        from harmowam_core import topics
+
+        result = ask(getattr(topics, service))
+    console.print(escape(result["message"]))
+    _write(json, result)
+    raise typer.Exit(0 if result["success"] else FAILED)
 
 
 @app.command()

@@ -64,7 +64,7 @@ def stand_ins(make_package: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
         relay_node=program("-m", "harmowam_bringup.drill.relay_node"),
         auditor_node=program("-m", "harmowam_bringup.auditor.auditor_node"),
     )
-    for folder in ("launch", "config", "rviz"):
+    for folder in ("launch", "rviz"):
         (prefix / "share/harmowam_bringup" / folder).symlink_to(SOURCE / folder)
     return prefix.parent
 

@@ -51,7 +51,9 @@ class Controllers(Strict):
     @model_validator(mode="after")
     def _timeout_counts(self) -> Controllers:
         if not self.command_timeout > self.goal_time:
-            raise ValueError(f"command_timeout {self.command_timeout} must exceed goal_time {self.goal_time}: the controller ignores it else")
+            raise ValueError(
+                f"command_timeout {self.command_timeout} must exceed goal_time {self.goal_time}: the controller ignores it else"
+            )
         return self
 
 
@@ -120,7 +122,9 @@ class Gripper(_Section):
         if self.open == self.closed:
             raise ValueError(f"gripper.open and gripper.closed are both {self.open}")
         if (self.interface == "trajectory") == bool(self.action):
-            raise ValueError(f"gripper.action is '{self.action}': interface '{self.interface}' {'has none' if self.action else 'needs one'}")
+            raise ValueError(
+                f"gripper.action is '{self.action}': interface '{self.interface}' {'has none' if self.action else 'needs one'}"
+            )
         return self
 
 

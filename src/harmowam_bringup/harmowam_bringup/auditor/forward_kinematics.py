@@ -57,7 +57,9 @@ class ForwardKinematics:
         self._chain = _chain(_find(cell.urdf), tool.flange)
         moving = sum(joint.moves for joint in self._chain)
         if moving != len(cell.joints) or tool.elbow not in {joint.child for joint in self._chain}:
-            raise ValueError(f"{cell.urdf} has {moving} joints up to '{tool.flange}', expected {len(cell.joints)} and a link '{tool.elbow}'")
+            raise ValueError(
+                f"{cell.urdf} has {moving} joints up to '{tool.flange}', expected {len(cell.joints)} and a link '{tool.elbow}'"
+            )
         self._mount = Rotation.from_quat(tool.orientation).as_matrix()  # (3, 3) tool axes in the flange's frame
         self._base_rotation = np.array([Rotation.from_quat(arm.base_orientation).as_matrix() for arm in cell.arms])  # (A, 3, 3)
         self._base_position = np.array([arm.base_position for arm in cell.arms])  # (A, 3)

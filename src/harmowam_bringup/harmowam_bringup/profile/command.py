@@ -80,12 +80,14 @@ def listed(json: Json = "") -> None:
 
         presets = {path.stem: load_any_preset(path.stem).cell for path in sorted(PRESETS_DIR.glob("*.yaml"))}
         found = {
-            name: {"file": str(path), "arms": list(load_cell(path).arm_names), "presets": [p for p, cell in presets.items() if cell == name]}
+            name: {
+                "file": str(path),
+                "arms": list(load_cell(path).arm_names),
+                "presets": [p for p, cell in presets.items() if cell == name],
+            }
             for name, path in cell_files().items()
         }
     if json != "-":
         for name, entry in found.items():
             console.print(f"{name:<14} arms {', '.join(entry['arms']):<12} presets {', '.join(entry['presets']) or 'none'}")
     _write(json, found)
-
-

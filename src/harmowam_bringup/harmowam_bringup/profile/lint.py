@@ -103,4 +103,3 @@ def _gripper_findings(cell: Cell) -> Iterator[str]:
         yield f"gripper.open and gripper.closed are {abs(gripper.open - gripper.closed)} m apart, finger_travel is {cell.finger_travel}"
     if gripper.interface != "trajectory" and len(cell.arms) > 1 and not any("{" in text for text in (gripper.action, gripper.joint_states)):
         yield f"gripper.action {gripper.action} is one for {len(cell.arms)} arms; write {{arm}} where they differ"
-

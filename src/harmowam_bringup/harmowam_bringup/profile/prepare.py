@@ -26,13 +26,13 @@ from harmowam_bringup.profile.ros2_control import (
     words,
 )
 from harmowam_bringup.robot_description import robot_description
-
 from harmowam_core.cell import Cell, cell_path, load_cell
 from harmowam_core.robot import filled
 from harmowam_core.wan_preset import load_any_preset
 
 Cameras = Literal["harmowam", "realsense", "none"]
 NO_PRESET = "none"
+RESPAWN = {"respawn": True, "respawn_delay": 2.0}
 REALSENSE_PROFILE = "640x480x30"
 FROM_SOURCE = "build {package} from source in this workspace (docs/operator.md names the repository), then source it"
 REMEDIES = {
@@ -137,12 +137,16 @@ def write_description(cell: Cell, out: Path, fake: bool) -> str:
         source.write_text(text)
         done = subprocess.run(["xacro", str(source)], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ProfileError(f"xacro {source} failed; do driver.macros fit the installed {', '.join(cell.driver.packages)}?\n{done.stderr.strip()}")
+            raise ProfileError(
+                f"xacro {source} failed; do driver.macros fit the installed {', '.join(cell.driver.packages)}?\n{done.stderr.strip()}"
+            )
         text = done.stdout
     driven = {joint.get("name") for joint in ElementTree.fromstring(text.encode()).findall("ros2_control/joint")}
     lacking = [name for name in cell.arm_joint_names if name not in driven]
     if lacking:
-        raise ProfileError(f"the driver knows no joint {', '.join(lacking)}; it has {', '.join(sorted(map(str, driven)))}. Check joints and joint_prefix")
+        raise ProfileError(
+            f"the driver knows no joint {', '.join(lacking)}; it has {', '.join(sorted(map(str, driven)))}. Check joints and joint_prefix"
+        )
     target.write_text(text)
     return text
 
@@ -151,7 +155,11 @@ def arm_nodes(cell: Cell, out: Path, wishes: Wishes) -> list[dict[str, Any]]:
     """Robot state publisher, controller manager, the controllers' spawner, the gripper's driver and our node that follows trajectories."""
     parameters = str(out / "controllers.yaml")
     nodes: list[dict[str, Any]] = [
-        {"package": "robot_state_publisher", "executable": "robot_state_publisher", "parameters": [str(out / "robot_state_publisher.yaml")]},
+        {
+            "package": "robot_state_publisher",
+            "executable": "robot_state_publisher",
+            "parameters": [str(out / "robot_state_publisher.yaml")],
+        },
         {"package": "controller_manager", "executable": "ros2_control_node", "parameters": [parameters]},
     ]
     with_node = not follows_trajectories(cell, wishes.fake_hardware)
@@ -174,7 +182,9 @@ def camera_nodes(cell: Cell, wishes: Wishes) -> Iterator[dict[str, Any]]:
     for camera in cell.cameras:
         if wishes.cameras == "harmowam":
             parameters: dict[str, Any] = {"cell": cell.name, "camera": camera.name}
-            yield {"package": "harmowam_bringup", "executable": "camera_node", "name": f"camera_{camera.name}", "parameters": [parameters]}
+            yield {
+                "package": "harmowam_bringup", "executable": "camera_node", "name": f"camera_{camera.name}", "parameters": [parameters], **RESPAWN,
+            }  # fmt: skip
         elif wishes.cameras == "realsense":
             parameters = {
                 "camera_name": camera.name,
@@ -187,11 +197,9 @@ def camera_nodes(cell: Cell, wishes: Wishes) -> Iterator[dict[str, Any]]:
             }
             yield {
                 "package": "realsense2_camera", "executable": "realsense2_camera_node", "name": camera.name, "namespace": "/camera",
-                "parameters": [parameters],
+                "parameters": [parameters], **RESPAWN,
             }  # fmt: skip
 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-
-

@@ -37,9 +37,7 @@ def controllers(cell: Cell, fake: bool) -> dict[str, Any]:
     }
     if follows_trajectories(cell, fake):
         types[GRIPPER_CONTROLLER] = {"type": TRAJECTORY_TYPE}
-        parameters[GRIPPER_CONTROLLER] = _trajectory(
-            cell, cell.finger_joint_names, tolerated.finger_tolerance, tolerated.finger_tolerance
-        )
+        parameters[GRIPPER_CONTROLLER] = _trajectory(cell, cell.finger_joint_names, tolerated.finger_tolerance, tolerated.finger_tolerance)
     else:
         first = next(words(cell))
         for name, given in cell.gripper.controllers.items():
@@ -91,9 +89,7 @@ def _add_mock_system(robot: ElementTree.Element, cell: Cell) -> None:
     hardware = ElementTree.SubElement(system, "hardware")
     ElementTree.SubElement(hardware, "plugin").text = "mock_components/GenericSystem"
     home = [float(angle) for angle in Kinematics(cell).home()]
-    for name, start in zip(
-        cell.arm_joint_names + cell.finger_joint_names, home + [cell.finger_travel] * len(cell.arms), strict=True
-    ):
+    for name, start in zip(cell.arm_joint_names + cell.finger_joint_names, home + [cell.finger_travel] * len(cell.arms), strict=True):
         joint = ElementTree.SubElement(system, "joint", name=name)
         ElementTree.SubElement(joint, "command_interface", name="position")
         position = ElementTree.SubElement(joint, "state_interface", name="position")
