@@ -37,7 +37,12 @@ ARGUMENTS = (
     ("device", "cpu", "where the models run", ["cpu", "cuda"]),
     ("backend", "openvino", "what runs the networks", ["torch", "torch_bf16", "openvino", "onnxruntime", "tensorrt"]),
     ("arms", "true", "start the arm driver; false if it runs already", SWITCH),
-    ("cameras", "harmowam", "who reads the cameras: our node, realsense-ros, or none if they are published already", ["harmowam", "realsense", "none"]),
+    (
+        "cameras",
+        "harmowam",
+        "who reads the cameras: our node, realsense-ros, or none if they are published already",
+        ["harmowam", "realsense", "none"],
+    ),
     ("use_fake_hardware", "false", "ros2_control's mock components instead of the arms", SWITCH),
     ("dry_run", "false", "compute everything, command nothing: no controller that moves is loaded, trajectories go to /dry_run", SWITCH),
     ("rviz", "false", "show the cell in rviz", SWITCH),
@@ -79,7 +84,9 @@ def bring_up(context) -> list:
     """The first step; the others follow from its end."""
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     out = Path(tempfile.mkdtemp(prefix="harmowam_launch_"))
-    flags = [f"--{name.replace('use_', '').replace('_', '-')}" for name in ("use_fake_hardware", "dry_run", "rviz") if given[name] == "true"]
+    flags = [
+        f"--{name.replace('use_', '').replace('_', '-')}" for name in ("use_fake_hardware", "dry_run", "rviz") if given[name] == "true"
+    ]
     prepare = harmowam(
         "profile", "prepare", given["robot"], "--out", str(out), "--preset", given["preset"], "--cameras", given["cameras"],
         "--arms" if given["arms"] == "true" else "--no-arms", *flags,
@@ -94,7 +101,12 @@ def start_hardware(given: dict[str, str], out: Path) -> list:
     nodes = [Node(output="screen", on_exit=on_exit.get(node["executable"]), **node) for node in plan["hardware"]]
     alive = harmowam("wait", "sensors", "--cell", plan["profile"], "--timeout", given["sensor_timeout"])
     # The graph reads the profile by name, and finds the one that was checked.
-    return [SetEnvironmentVariable("HARMOWAM_CELLS", plan["cells"]), *nodes, alive, when_done(alive, lambda: start_policy(given, plan["profile"]))]
+    return [
+        SetEnvironmentVariable("HARMOWAM_CELLS", plan["cells"]),
+        *nodes,
+        alive,
+        when_done(alive, lambda: start_policy(given, plan["profile"])),
+    ]
 
 
 def must_go_on(event, context) -> list:

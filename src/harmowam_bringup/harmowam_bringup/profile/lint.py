@@ -71,9 +71,9 @@ def _pose_findings(cell: Cell) -> Iterator[str]:
     away_m = np.linalg.norm(tcp - kinematics.forward(home)[0], axis=-1)
     for index, arm in enumerate(cell.arms):
         if not condition[index] < SINGULAR:
-            yield f"arm '{arm.name}': home is nearly singular (condition number {condition[index]:.0f}); change home_tcp_position or posture"
+            yield f"arm '{arm.name}': home is nearly singular (condition number {condition[index]:.0f}); change home or posture"
         if not away_m[index] < AGREEMENT_M:
-            yield f"arm '{arm.name}': the auditor's kinematics put the tool {away_m[index]:.4f} m from where the arbiter's do; check tool and urdf"
+            yield f"arm '{arm.name}': auditor and arbiter see the tool {away_m[index]:.4f} m apart; check tool and urdf"
         inside = np.logical_and(np.greater_equal(tcp[index], cell.workspace.lower), np.less_equal(tcp[index], cell.workspace.upper))
         if not inside.all():
             axis = "xyz"[int((~inside).argmax())]

@@ -38,7 +38,7 @@ FROM_SOURCE = "build {package} from source in this workspace (docs/operator.md n
 REMEDIES = {
     package: f"apt install ros-jazzy-{package.replace('_', '-')}"
     for package in (
-        "controller_manager", "joint_trajectory_controller", "joint_state_broadcaster", "robot_state_publisher", "xacro", "hardware_interface",
+        "controller_manager", "joint_trajectory_controller", "joint_state_broadcaster", "robot_state_publisher", "xacro",
         "realsense2_camera", "rviz2", "ur_robot_driver", "ur_description", "ur_client_library", "control_msgs", "gripper_controllers",
     )
 }  # fmt: skip
@@ -99,8 +99,8 @@ def check_preset(cell: Cell, preset: str) -> None:
     wanted = load_any_preset(preset).cell
     if wanted != cell.name:
         raise ProfileError(
-            f"preset '{preset}' was trained for the cell '{wanted}' and cannot drive '{cell.name}': its weights have never seen that robot. "
-            f"Take the profile '{wanted}', or train a preset for '{cell.name}' (docs/porting.md); preset '{NO_PRESET}' starts the robot alone"
+            f"preset '{preset}' was trained for the cell '{wanted}' and cannot drive '{cell.name}': it has never seen that robot. "
+            f"Take the profile '{wanted}', or train for '{cell.name}' (docs/porting.md); preset '{NO_PRESET}' starts the robot alone"
         )
 
 
@@ -182,9 +182,8 @@ def camera_nodes(cell: Cell, wishes: Wishes) -> Iterator[dict[str, Any]]:
     for camera in cell.cameras:
         if wishes.cameras == "harmowam":
             parameters: dict[str, Any] = {"cell": cell.name, "camera": camera.name}
-            yield {
-                "package": "harmowam_bringup", "executable": "camera_node", "name": f"camera_{camera.name}", "parameters": [parameters], **RESPAWN,
-            }  # fmt: skip
+            name = f"camera_{camera.name}"
+            yield {"package": "harmowam_bringup", "executable": "camera_node", "name": name, "parameters": [parameters], **RESPAWN}
         elif wishes.cameras == "realsense":
             parameters = {
                 "camera_name": camera.name,
