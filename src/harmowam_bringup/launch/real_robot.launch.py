@@ -47,8 +47,7 @@ ARGUMENTS = (
     ("dry_run", "false", "compute everything, command nothing: no controller that moves is loaded, trajectories go to /dry_run", SWITCH),
     ("rviz", "false", "show the cell in rviz", SWITCH),
     ("rviz_config", PathJoinSubstitution([FindPackageShare("harmowam_bringup"), "rviz", "harmowam.rviz"]), "rviz configuration", None),
-    ("record", "false", "record the session (harmowam record)", SWITCH),
-    ("record_directory", "out/recordings", "where to", None),
+    ("record", "false", "record the session to out/bags (harmowam record)", SWITCH),
     ("sensor_timeout", "30.0", "seconds that cameras and joint states may take to come", None),
     ("model_timeout", "120.0", "seconds that the models may take to load", None),
 )
@@ -127,7 +126,7 @@ def start_policy(given: dict[str, str], profile: str) -> list:
     if given["rviz"] == "true":
         lookers.append(Node(package="rviz2", executable="rviz2", arguments=["-d", given["rviz_config"]]))
     if given["record"] == "true":
-        lookers.append(harmowam("record", "--out", given["record_directory"]))
+        lookers.append(harmowam("record"))
     if given["preset"] == "none":
         return [*lookers, LogInfo(msg="the robot is up, without the policy")]
     commands = [(f"/{kind}_controller/joint_trajectory", f"/dry_run/{kind}_controller/joint_trajectory") for kind in ("arm", "gripper")]

@@ -178,13 +178,17 @@ def arm_nodes(cell: Cell, out: Path, wishes: Wishes) -> list[dict[str, Any]]:
 
 
 def camera_nodes(cell: Cell, wishes: Wishes) -> Iterator[dict[str, Any]]:
-    """One node a camera, ours or realsense-ros; either publishes /camera/<name>/color/image_raw."""
-    for camera in cell.cameras:
-        if wishes.cameras == "harmowam":
-            parameters: dict[str, Any] = {"cell": cell.name, "camera": camera.name}
-            name = f"camera_{camera.name}"
-            yield {"package": "harmowam_bringup", "executable": "camera_node", "name": name, "parameters": [parameters], **RESPAWN}
-        elif wishes.cameras == "realsense":
+    """Our node for all cameras, or realsense-ros for each; either publishes /camera/<name>/color/image_raw."""
+    if wishes.cameras == "harmowam":
+        yield {
+            "package": "harmowam_bringup",
+            "executable": "camera_node",
+            "name": "cameras",
+            "parameters": [{"cell": cell.name}],
+            **RESPAWN,
+        }
+    elif wishes.cameras == "realsense":
+        for camera in cell.cameras:
             parameters = {
                 "camera_name": camera.name,
                 "serial_no": f"_{camera.serial}" if camera.serial else "",  # realsense-ros wants the underscore, lest YAML reads a number
