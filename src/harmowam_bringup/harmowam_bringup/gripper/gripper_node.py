@@ -45,7 +45,7 @@ class GripperNode(ManagedNode):
         self.states = JoinedStates(self.cell)
         self.followers = {arm: Follower(self.cell.gripper.timeout) for arm in self.cell.arm_names}
         self._handles: dict[str, Any] = {}
-        self._clients: dict[tuple[str, str], ActionClient] = {}
+        self._actions: dict[tuple[str, str], ActionClient] = {}
         self._joined = self.create_lifecycle_publisher(JointStateMsg, topics.JOINT_STATES, SENSOR)
         self.create_subscription(JointStateMsg, self.arm_states, self._on_arms, SENSOR)
         for arm in self.cell.arms:
@@ -56,7 +56,7 @@ class GripperNode(ManagedNode):
                 command_for(self.cell.gripper, opening).suffix: command_for(self.cell.gripper, opening) for opening in (0.0, 1.0)
             }.values():
                 action = filled(self.cell.gripper.action, **names) + command.suffix
-                self._clients[arm.name, command.suffix] = ActionClient(self, action_type(command.package, command.kind), action)
+                self._actions[arm.name, command.suffix] = ActionClient(self, action_type(command.package, command.kind), action)
 
     def activate(self) -> None:
         """Start to follow."""
@@ -120,7 +120,7 @@ class GripperNode(ManagedNode):
     def _send(self, arm: str, follower: Follower) -> None:
         assert follower.wanted is not None
         command = command_for(self.cell.gripper, follower.wanted)
-        client = self._clients[arm, command.suffix]
+        client = self._actions[arm, command.suffix]
         if not client.server_is_ready():
             follower.ended(False, f"its driver does not serve {client._action_name}")
             return
