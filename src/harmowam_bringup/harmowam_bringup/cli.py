@@ -24,6 +24,7 @@ ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
+    "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -121,6 +122,10 @@ def _evaluate() -> None: ...
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _models() -> None: ...
+
+
+@bench.command("planner", help="Random moves of both arms among clutter: success, planning times, collisions by an independent checker.")
+def _planner() -> None: ...
 
 
 @bench.command()

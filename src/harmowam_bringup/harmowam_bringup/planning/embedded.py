@@ -42,7 +42,7 @@ class _Task:
 
 
 class EmbeddedPlanner:
-    """A ladder: the straight line; one arm after the other; both at once; longer and other searches.
+    """A ladder: the straight line; one arm after the other, the first perhaps out of the way; all at once; longer and other searches.
 
     time_limit_s: of one plan, all rungs together. Not thread-safe.
     """
@@ -52,7 +52,7 @@ class EmbeddedPlanner:
         self._joints, self._arms = len(scene.cell.joints), len(scene.cell.arms)
         kinematics = kinematics or Kinematics(scene.cell)
         self.robots = Robots(scene.cell, kinematics)
-        self._home = kinematics.home()
+        self.home = kinematics.home()
         self._searches: dict[tuple[int, ...], Any] = {}
 
     def look_at(self, scene: PlanningScene) -> None:
@@ -123,9 +123,8 @@ class EmbeddedPlanner:
             for steps in self._sequences(task):
                 words = ", then ".join(f"{self._scene.cell.arms[arm].name} to {'goal' if there is task.goal else 'home'}" for arm, there in steps)
                 yield f"{words} ({planner})", self._one_by_one(task, steps, stop_after(seconds), planner)
-            for moving in {task.moving: None, everyone: None}:
-                names = " and ".join(self._scene.cell.arms[arm].name for arm in moving)
-                yield f"{names} at once ({planner})", self._search(task, moving, stop_after(seconds), planner)
+            if self._arms > 1:
+                yield f"all arms at once ({planner})", self._search(task, everyone, stop_after(seconds), planner)
 
     def _sequences(self, task: _Task) -> list[list[tuple[int, Float64]]]:
         """Orders in which single arms move, each to its part of the goal, or home and later on, out of another's way."""
@@ -133,8 +132,9 @@ class EmbeddedPlanner:
             return [[(0, task.goal)]]
         orders = list(permutations(task.moving))
         aside = [
-            [(first, self._home), *((arm, task.goal) for arm in range(self._arms) if arm != first and arm in task.moving), (first, task.goal)]
+            [(first, self.home), *((arm, task.goal) for arm in range(self._arms) if arm != first and arm in task.moving), (first, task.goal)]
             for first in range(self._arms)
+            if task.moving != (first,)
         ]
         return [[(arm, task.goal) for arm in order] for order in orders] + aside
 
