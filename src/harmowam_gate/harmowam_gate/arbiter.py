@@ -24,6 +24,7 @@ from harmowam_gate.gate_state import GateState
 from harmowam_gate.gripper import Grippers
 from harmowam_gate.limits import Verdict
 from harmowam_gate.mover import Mover
+from harmowam_gate.path_follower import PathFollower, PathRefused
 from harmowam_gate.pose_path import PosePath
 from harmowam_gate.report import report
 from harmowam_gate.selection import Choice, Selection
@@ -49,7 +50,7 @@ class ResetRefused(ValueError):
 class ArbiterOutput:
     """What to publish on this tick. A trajectory is None while the arm should go on with what it has.
 
-    outcome, why: set on the tick that ends a task.
+    outcome, why: set on the tick that ends a task or a path.
     """
 
     arm_trajectory: JointTrajectory | None
@@ -70,6 +71,7 @@ class Arbiter:
         self._joints = len(cell.arm_joint_names)
         self._selection = Selection(cell, self.settings)
         self._mover = Mover(cell, kinematics, self.settings)
+        self.follower = PathFollower(cell, kinematics, self._mover)
         self._grippers = Grippers(cell, self.settings)
         self.watch = Watch(cell, kinematics, self.settings, tick_period_s)
         self._gate = self._new_gate()
@@ -96,6 +98,8 @@ class Arbiter:
             raise TaskRefused(f"the arm is held ({self._latched.text}); call /harmowam/reset first")
         if self._task_id:
             raise TaskRefused(f"task {self._task_id} ('{self._instruction}') is still running; cancel it first")
+        if self.follower.running:
+            raise TaskRefused("the arms follow a path; wait for its end or cancel it first")
         if not instruction.strip():
             raise TaskRefused("the instruction is empty; say what to do")
         if not 0 < limit_s < math.inf:
@@ -115,8 +119,21 @@ class Arbiter:
         """End the task: the arm brakes to rest."""
         self._task_id, self._instruction = 0, ""
 
+    def start_path(self, waypoints: Float64, speed_scale: float, now_ns: int) -> float:
+        """Lead the arms through way-points (P, A*J); returns how long it will take, s. PathRefused says why not."""
+        if self._latched is not None:
+            raise PathRefused(f"the arm is held ({self._latched.text}); call /harmowam/reset first")
+        if self._task_id or self.follower.running:
+            raise PathRefused(f"{'a task' if self._task_id else 'another path'} is still running; cancel it first")
+        self._refusal = Verdict()
+        return self.follower.start(waypoints, speed_scale, now_ns)
+
+    def stop_path(self) -> None:
+        """End the path: the arm brakes to rest."""
+        self.follower.stop()
+
     def hold(self, why: str) -> None:
-        """Brake to rest and stay there until ``reset``; a running task ends with the next tick."""
+        """Brake to rest and stay there until ``reset``; a running task or path ends with the next tick."""
         self._latched = self._latched or Decision(Status.LATCHED, Reason.OPERATOR, f"held: {why}")
 
     def reset(self, now_ns: int) -> None:
@@ -190,9 +207,10 @@ class Arbiter:
         where = traceback.extract_tb(error.__traceback__)[-1]
         why = f"held: internal error in {Path(where.filename).name}:{where.lineno}: {type(error).__name__}: {error}"
         self._latched = Decision(Status.LATCHED, Reason.INTERNAL_ERROR, why)
-        outcome = Outcome.FAULT if self._task_id else None
+        outcome = Outcome.FAULT if self._task_id or self.follower.running else None
         state = GateReport(now_ns, Status.LATCHED, why, self._task_id, self._instruction, reason=Reason.INTERNAL_ERROR)
         self.stop_task()
+        self.stop_path()
         try:
             arm = self._mover.stop(now_ns)
         except Exception:  # what was sent last ends at rest by itself
@@ -203,6 +221,8 @@ class Arbiter:
         if self.watch.tick(now_ns):
             self._selection.clear(now_ns)  # what waited while nothing ticked is of another time
         self._synchronise()
+        if self.follower.running:
+            return self._follow(now_ns)
         # The first tick that knows of a severe fault ends the task, too.
         outcome, why = self._ended(now_ns)
         if outcome is not None:
@@ -229,6 +249,21 @@ class Arbiter:
         self._trajectories += arm is not None
         return ArbiterOutput(arm, gripper, self._report(now_ns, decision, choice), outcome, why)
 
+    def _follow(self, now_ns: int) -> ArbiterOutput:
+        """A tick while a path is followed; whatever would latch the arm ends it."""
+        decision = decide(True, self._latched, self.watch.latching(now_ns, self._mover.set_point, True))
+        if decision.status is Status.EXECUTING:
+            decision = replace(decision, text="following a path")
+            done = self.follower.advance(now_ns, self.watch.joint_state)
+            arm, outcome, why = done.trajectory, done.outcome, done.why
+        else:
+            self.follower.stop()
+            arm, why = self._mover.stop(now_ns), decision.text
+            outcome = Outcome.CANCELLED if decision.reason is Reason.OPERATOR else Outcome.FAULT
+            self._latched = decision if decision.status is Status.LATCHED else None
+        self._trajectories += arm is not None
+        return ArbiterOutput(arm, None, self._report(now_ns, decision, None), outcome, why)
+
     def paths(self, now_ns: int) -> dict[Expert, PosePath]:
         """What is left of each expert's path, for display."""
         return self._selection.paths(now_ns)
@@ -251,7 +286,7 @@ class Arbiter:
         measured = state.positions[: self._joints]
         set_point = self._mover.set_point(state.stamp_ns)
         resting = set_point is not None and set_point.at_rest
-        idle = resting and not self._task_id
+        idle = resting and not self._task_id and not self.follower.running
         moved = set_point is not None and not np.abs(set_point.positions - measured).max() <= RESYNC_RAD
         if set_point is None or (idle and (moved or self.watch.take_restart())):
             self._mover.begin_at(measured, state.stamp_ns)

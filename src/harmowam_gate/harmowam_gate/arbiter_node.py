@@ -43,6 +43,7 @@ from harmowam_gate.arbiter import Arbiter, ArbiterOutput, ResetRefused
 from harmowam_gate.gate_network import load_gate
 from harmowam_gate.graph_watch import GraphWatch
 from harmowam_gate.markers import gate_markers
+from harmowam_gate.path_server import PathServer
 from harmowam_gate.settings import ArbiterSettings, bounds
 from harmowam_gate.stamp_clock import StampClock
 from harmowam_gate.task_server import TaskServer
@@ -107,6 +108,7 @@ class ArbiterNode(PolicyNode):
         self._state: GateState | None = None
         self._announcer = Announcer(self)
         self._tasks = TaskServer(self, self.arbiter, self._task_publisher)
+        self._path_server = PathServer(self, self.arbiter, self.cell)
         self.create_timer(1.0 / self.value("rate"), self._tick, clock=STEADY)
         self.create_timer(GRAPH_PERIOD_S, self._watch_graph, clock=STEADY)
         self.create_timer(MISMATCH_PERIOD_S, self._watch_mismatches, clock=STEADY)
@@ -114,7 +116,8 @@ class ArbiterNode(PolicyNode):
 
     def deactivate(self) -> None:
         """End the task; the last trajectory brings the arms to rest by itself."""
-        self._tasks.stop(Outcome.FAULT, "the arbiter was deactivated", time.monotonic_ns())
+        for server in (self._tasks, self._path_server):
+            server.stop(Outcome.FAULT, "the arbiter was deactivated", time.monotonic_ns())
 
     # ---- in --------------------------------------------------------------------------------------------------------------
 
@@ -212,12 +215,14 @@ class ArbiterNode(PolicyNode):
         while self._scores:
             self.arbiter.on_gate_score(*self._scores.popleft())
         self._tasks.attend(now_ns)
+        self._path_server.attend(now_ns)
         output = self.arbiter.tick(now_ns)
         try:
             self._send(output)
         except Exception as error:  # what cannot be sent must not end the node
             output = self.arbiter.fail(now_ns, error)
         self._tasks.report(output, now_ns)
+        self._path_server.report(output, now_ns)
         self._announcer.tell(output.state)
         deadlines = self.arbiter.watch.deadlines
         assert deadlines is not None  # the arbiter was given a period

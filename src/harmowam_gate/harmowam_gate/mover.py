@@ -90,6 +90,18 @@ class Mover:
         """Whether the published trajectory is not over yet."""
         return self._sent is not None and now_ns < self._sent.end_ns
 
+    def next_ns(self, now_ns: int) -> int:
+        """The first moment that can still be changed."""
+        return on_grid(now_ns + round(self._settings.lead_s * 1e9))
+
+    def judge(self, spline: JointSpline) -> Verdict:
+        """What the limits say to a whole motion."""
+        return self._plan_filter.check(Motion(self._names, spline, self._kinematics))
+
+    def go(self, spline: JointSpline) -> None:
+        """Follow a motion that was judged and begins at rest where the arm is; ``advance`` sends it."""
+        self._plan, self._refused, self._stopping = _Plan(spline, spline, None, 1.0, spline.start_ns), None, False
+
     @property
     def slow_down(self) -> float:
         """How much slower than asked for the arms move."""
@@ -100,7 +112,7 @@ class Mover:
         there was nothing to do.
         """
         assert self._sent is not None, "begin_at comes first"
-        start_ns = self._split_ns(now_ns)
+        start_ns = self.next_ns(now_ns)
         if self._refused is not None and key == self._refused[0]:
             return None
         if self._plan is not None and key == self._plan.key and start_ns <= self._plan.followed_until_ns:
@@ -118,7 +130,7 @@ class Mover:
 
     def advance(self, now_ns: int) -> tuple[JointTrajectory | None, Verdict]:
         """The trajectory to publish now; where the verdict is not ok, it only stops the arm, or is None when nothing moves."""
-        start_ns = self._split_ns(now_ns)
+        start_ns = self.next_ns(now_ns)
         plan = self._plan
         if plan is None or not start_ns <= plan.followed_until_ns or not start_ns < plan.spline.end_ns:
             nothing = Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the path is at its end")
@@ -144,16 +156,12 @@ class Mover:
         self._plan = None
         if self._sent is None or self._stopping:
             return None
-        start_ns = self._split_ns(now_ns)
+        start_ns = self.next_ns(now_ns)
         self._stopping = True
         if start_ns >= self._sent.end_ns:
             return None
         # Where even braking at once breaks a limit, nothing is sent: the last trajectory ends at rest and kept to all limits.
         return self._publish(now_ns, start_ns, None, self._brake.plan(self._sent.motion(start_ns), start_ns))[0]
-
-    def _split_ns(self, now_ns: int) -> int:
-        """The first moment that can still be changed."""
-        return on_grid(now_ns + round(self._settings.lead_s * 1e9))
 
     def _publish(
         self, now_ns: int, start_ns: int, course: JointSpline | None, brake: JointSpline
@@ -204,7 +212,7 @@ class Mover:
             spline = follow(start, start_ns, joints, blend_s, slow_down)
             if spline is None:
                 return Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the chunk's targets are past")
-            verdict = self._plan_filter.check(Motion(self._names, spline, self._kinematics))
+            verdict = self.judge(spline)
             if verdict.ok:
                 return spline, slow_down
             attempt += 1
