@@ -155,7 +155,7 @@ def bench_planner(
     seed: Annotated[int, typer.Option(min=0, help="Of clutter, pairs and planner.")] = 0,
     cell: Annotated[str, typer.Option(help="Cell profile by name, or path of a profile.")] = "franka_dual",
     reference: Annotated[float, typer.Option(min=1.0, help="Seconds after which an unsolved pair counts as unreachable.")] = 60.0,
-    json: Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE; without FILE to standard output.")] = "",
+    json: Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write JSON to FILE; without FILE to standard output.")] = "",
 ) -> None:
     """The embedded motion planner among random clutter; exit 1 if any path touches something or success is below 99 %."""
     console = Console(stderr=json == "-", highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -121,7 +121,8 @@ class EmbeddedPlanner:
         yield "straight line", np.array([task.start, task.goal]) if self._line_free(task) else None
         for seconds, planner in SEARCHES:
             for steps in self._sequences(task):
-                words = ", then ".join(f"{self._scene.cell.arms[arm].name} to {'goal' if there is task.goal else 'home'}" for arm, there in steps)
+                ways = ((self._scene.cell.arms[arm].name, "goal" if there is task.goal else "home") for arm, there in steps)
+                words = ", then ".join(f"{name} to {there}" for name, there in ways)
                 yield f"{words} ({planner})", self._one_by_one(task, steps, stop_after(seconds), planner)
             if self._arms > 1:
                 yield f"all arms at once ({planner})", self._search(task, everyone, stop_after(seconds), planner)
@@ -130,13 +131,11 @@ class EmbeddedPlanner:
         """Orders in which single arms move, each to its part of the goal, or home and later on, out of another's way."""
         if self._arms == 1:
             return [[(0, task.goal)]]
-        orders = list(permutations(task.moving))
-        aside = [
-            [(first, self.home), *((arm, task.goal) for arm in range(self._arms) if arm != first and arm in task.moving), (first, task.goal)]
-            for first in range(self._arms)
-            if task.moving != (first,)
-        ]
-        return [[(arm, task.goal) for arm in order] for order in orders] + aside
+        sequences = [[(arm, task.goal) for arm in order] for order in permutations(task.moving)]
+        for first in range(self._arms):
+            if others := [(arm, task.goal) for arm in task.moving if arm != first]:
+                sequences.append([(first, self.home), *others, (first, task.goal)])
+        return sequences
 
     def _line_free(self, task: _Task) -> bool:
         return self._model(task, task.moving).line_free(task.start, task.goal)
