@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 from harmowam_bringup.planning.protocol import Obstacle, PlanningScene
-from harmowam_bringup.planning.solids import load_solids
+from harmowam_core.solids import load_solids
 from harmowam_core.cell import Cell
 from harmowam_core.kinematics import Kinematics
 
