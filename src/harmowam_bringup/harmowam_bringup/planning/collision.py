@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 from harmowam_bringup.planning.protocol import Obstacle, PlanningScene
-from harmowam_core.solids import load_solids
 from harmowam_core.cell import Cell
 from harmowam_core.kinematics import Kinematics
+from harmowam_core.solids import load_solids
 
 Float64 = NDArray[np.float64]
 
@@ -24,6 +24,8 @@ NEIGHBOURS = 2
 """Links of one arm with at most this many joints between them cannot touch within the joint limits, or always overlap."""
 FOREARM = 5
 """From this joint on, solids move far: they are measured apart from those that hardly do."""
+TOOL_SLACK = np.array([[0.001], [0.005]])
+"""How far, m and rad, a tool may be outside between two checked points."""
 SWEEP = 48
 SLACK = 0.25
 """Between two checked points a line may lose this share of the margin; it also bounds how fine a check gets."""
@@ -73,6 +75,13 @@ class Robots:
         self.tools = [self.model.getFrameId(f"{arm.name}_tcp") for arm in cell.arms]
         self.tool_reach_m = np.array([self._reach_m(np.zeros((1, 3)), 0.0, tool, arm) for arm, tool in enumerate(self.tools)])
 
+    @property
+    def tool_turns(self) -> Float64:
+        """(A, A*J) 1 for every joint that can tilt a tool: all of its arm but the last, which turns it about its own axis."""
+        own = np.kron(np.eye(len(self.cell.arms)), np.ones(self.joints))
+        own[:, self.joints - 1 :: self.joints] = 0.0
+        return own
+
     def _solids_of(self, arm: int) -> list[_Placed]:
         placed = []
         for link, solids in load_solids(self.cell).items():
@@ -113,7 +122,7 @@ class Robots:
 class CollisionModel:
     """Keeps ``margin_m`` between everything in a scene while some arms (``moving``, indices) move and the others stand.
 
-    Also keeps the tools inside the workspace. Joint vectors are (A*J,), all arms. Not thread-safe.
+    Also keeps the tools inside the workspace and about upright. Joint vectors are (A*J,), all arms. Not thread-safe.
     """
 
     def __init__(self, robots: Robots, scene: PlanningScene, moving: Sequence[int], margin_m: float) -> None:
@@ -121,7 +130,8 @@ class CollisionModel:
         self._margin_m, self._slack_m = margin_m, SLACK * margin_m
         self._data = robots.model.createData()
         self._lower, self._upper = np.array(scene.cell.workspace.lower), np.array(scene.cell.workspace.upper)
-        self._allowed_out_m = np.zeros(len(self._moving))
+        self._tilt_rad = scene.tool_tilt_rad
+        self._allowed = np.zeros((2, len(self._moving)))
         things = [*robots.solids, *(_stand(thing, robots.model.nq) for thing in scene.obstacles)]
         groups: dict[tuple[int, int, bool], list[tuple[int, int]]] = {}
         for i, j in combinations(range(len(things)), 2):
@@ -148,16 +158,15 @@ class CollisionModel:
             return a.joint > 0  # what the arm stands on touches its base
         return max(a.joint, b.joint) > 1  # neither base nor shoulder of two arms move towards each other
 
-    def start_from(self, q: Float64) -> None:
-        """A tool that is outside the workspace at ``q`` may come back, but not go further out."""
-        pin.forwardKinematics(self._robots.model, self._data, q)
-        self._allowed_out_m = np.maximum(-self._inside_m(), 0.0)
+    def start_from(self, q: Float64, slack: Float64 | float = 0.0) -> None:
+        """Tools may be outside the workspace and the tilt by ``slack``, (2, 1) m and rad, or as far as they are at ``q``."""
+        self._allowed = np.maximum(-self.tools_inside(q), slack)
 
     def free(self, q: Float64) -> bool:
         """Whether at ``q`` everything keeps the margin."""
         if pin.computeCollisions(self._robots.model, self._data, self._manager, q, True):
             return False
-        return bool((self._inside_m() + self._allowed_out_m >= 0).all())
+        return bool((self._tools_inside() + self._allowed >= 0).all())
 
     def closest(self, q: Float64) -> Contact:
         """The closest two solids at ``q``."""
@@ -165,10 +174,10 @@ class CollisionModel:
         pair = self._geometry.collisionPairs[index]
         return Contact(self._names[pair.first], self._names[pair.second], self._geometry_data.distanceResults[index].min_distance)
 
-    def inside_workspace_m(self, q: Float64) -> Float64:
-        """(moving,) how far each moving tool is inside the workspace; below zero: outside."""
+    def tools_inside(self, q: Float64) -> Float64:
+        """(2, moving) how far each moving tool is inside the workspace, m, and within the tilt, rad; below zero: outside."""
         pin.forwardKinematics(self._robots.model, self._data, q)
-        return self._inside_m()
+        return self._tools_inside()
 
     def path_free(self, path: Float64) -> bool:
         """Whether every line of a path (P, A*J) is."""
@@ -184,12 +193,12 @@ class CollisionModel:
             return False
         away = np.abs(b - a)
         bounds_m = np.maximum.reduceat(self._bounds_m @ away, self._starts)  # (groups,)
-        tools_m = (self._robots.tool_reach_m @ away)[list(self._moving)]
+        tools = np.stack([self._robots.tool_reach_m @ away, self._robots.tool_turns @ away])[:, list(self._moving)]
         open_ = deque([(0.0, 1.0)])
         while open_:
             first, last = open_.popleft()
             middle = (first + last) / 2
-            covered = self._covered(a + middle * (b - a), bounds_m, tools_m)
+            covered = self._covered(a + middle * (b - a), bounds_m, tools)
             if covered is None:
                 return False
             if middle - covered > first:
@@ -197,13 +206,13 @@ class CollisionModel:
                 open_.append((middle + covered, last))
         return True
 
-    def _covered(self, q: Float64, bounds_m: Float64, tools_m: Float64) -> float | None:
+    def _covered(self, q: Float64, bounds_m: Float64, tools: Float64) -> float | None:
         """The share of the line on either side of ``q`` that is free for sure; None where ``q`` itself is not."""
         pin.forwardKinematics(self._robots.model, self._data, q)
-        inside_m = self._inside_m() + self._allowed_out_m
-        if not (inside_m >= 0).all():
+        inside = self._tools_inside() + self._allowed
+        if not (inside >= 0).all():
             return None
-        covered = float(((inside_m + self._slack_m) / np.maximum(tools_m, 1e-9)).min())
+        covered = float(((inside + TOOL_SLACK) / np.maximum(tools, 1e-9)).min())
         for group, bound_m in zip(self._groups, bounds_m, strict=True):
             spare_m = group.distance_m(self._robots.model, self._data) - self._margin_m
             if not spare_m >= 0:
@@ -211,11 +220,13 @@ class CollisionModel:
             covered = min(covered, (spare_m + self._slack_m) / max(bound_m, 1e-9))
         return covered
 
-    def _inside_m(self) -> Float64:
-        """(moving,) at the present placement of the joints."""
+    def _tools_inside(self) -> Float64:
+        """As ``tools_inside``, at the present placement of the joints."""
         model, data = self._robots.model, self._data
-        tools = np.array([pin.updateFramePlacement(model, data, self._robots.tools[arm]).translation for arm in self._moving])
-        return np.minimum(tools - self._lower, self._upper - tools).min(axis=1)
+        tools = [pin.updateFramePlacement(model, data, self._robots.tools[arm]) for arm in self._moving]
+        places = np.array([tool.translation for tool in tools])
+        lean = np.arccos(np.clip([-tool.rotation[2, 2] for tool in tools], -1.0, 1.0))
+        return np.stack([np.minimum(places - self._lower, self._upper - places).min(axis=1), self._tilt_rad - lean])
 
 
 class _Group:

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 MARGIN_M = 0.015
 """Distance kept from everything, unless start or goal are closer to something themselves."""
 FINAL_MARGIN_M = 0.002
-"""The same for the path with rounded corners, which is what the arms follow."""
+"""The same for the path with rounded corners, which is what the arms follow; and how far its tools may leave workspace and tilt."""
+ROUNDED_SLACK = np.array([[0.002], [0.03]])
 TOUCHING_M = 0.001
 STANDS_RAD = 1e-4  # an arm that has less far to go stands still
 SEARCHES = ((0.3, "RRTConnect"), (1.5, "RRTConnect"), (1.5, "BKPIECE1"), (np.inf, "RRTConnect"))
@@ -102,9 +103,12 @@ class EmbeddedPlanner:
     def _margin_between(self, start: Float64, goal: Float64, moving: tuple[int, ...]) -> float:
         """The margin that both ends keep themselves; PlanningError where one touches something."""
         collisions = CollisionModel(self.robots, self._scene, moving, MARGIN_M)
-        inside_m = float(collisions.inside_workspace_m(goal).min())
+        inside_m, inside_rad = collisions.tools_inside(goal).min(axis=1)
         if not inside_m >= 0:
             raise PlanningError(f"at the goal a tool is {-inside_m:.3f} m outside the workspace")
+        if not inside_rad >= 0:
+            limit = self._scene.tool_tilt_rad
+            raise PlanningError(f"at the goal a tool leans {limit - inside_rad:.2f} rad from straight down, limit {limit:.2f}")
         margin_m = MARGIN_M
         for name, q, remedy in (("start", start, "retreat first, or move the arm by hand"), ("goal", goal, "choose another goal")):
             contact = collisions.closest(q)
@@ -186,7 +190,7 @@ class EmbeddedPlanner:
     def _checked(self, path: Float64, task: _Task) -> Float64 | None:
         """The path, once its rounding is free; with more way-points around corners where it has to be."""
         rounded = CollisionModel(self.robots, self._scene, range(self._arms), min(FINAL_MARGIN_M, task.margin_m / 2))
-        rounded.start_from(task.start)
+        rounded.start_from(task.start, ROUNDED_SLACK)
         for _ in range(ROUNDING_ATTEMPTS):
             if rounded.path_free(RoundedPath(path).chords()):
                 return path

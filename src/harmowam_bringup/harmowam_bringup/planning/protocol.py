@@ -17,6 +17,9 @@ from harmowam_core.cell import Cell
 
 Float64 = NDArray[np.float64]
 
+TOOL_TILT_RAD = 0.7
+"""Below what the arbiter lets pass."""
+
 
 class PlanningError(ValueError):
     """There is no plan; the message says why, and what would help."""
@@ -38,10 +41,11 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class PlanningScene:
-    """The cell and everything in it that arms must not touch."""
+    """The cell and everything in it that arms must not touch; tools stay in its workspace and within a tilt from straight down."""
 
     cell: Cell
     obstacles: tuple[Obstacle, ...] = ()
+    tool_tilt_rad: float = TOOL_TILT_RAD
 
     @staticmethod
     def of(cell: Cell, clutter: tuple[Obstacle, ...] = ()) -> PlanningScene:
