@@ -22,7 +22,7 @@ from harmowam_gate.settings import ArbiterSettings
 
 Float64 = NDArray[np.float64]
 SLOW_DOWN_MARGIN = 1.05
-PLAN_ATTEMPTS = 5
+PLAN_ATTEMPTS = 6
 KEPT_NS = 500_000_000
 
 
@@ -204,11 +204,14 @@ class Mover:
             if verdict.ok:
                 return spline, slow_down
             attempt += 1
-            # First give the offset more time to decay; a path that is too fast by itself is then stretched.
+            # First give the offset more time to decay, then stop hurrying after the schedule; a path that is too fast by itself is
+            # stretched.
             if attempt == 1 and not lags:
                 blend_s *= max(verdict.slow_down * SLOW_DOWN_MARGIN, 1.25)
+            elif not lags:
+                lags, blend_s = True, ramp_s
             else:
-                slow_down, lags = slow_down * verdict.slow_down * SLOW_DOWN_MARGIN, True
+                slow_down *= verdict.slow_down * SLOW_DOWN_MARGIN
                 blend_s = min(blend_s * 1.25, 2 * ramp_s)
             if not verdict.can_slow_down or attempt == PLAN_ATTEMPTS or slow_down > slowest:
                 return replace(verdict, slow_down=1.0)
