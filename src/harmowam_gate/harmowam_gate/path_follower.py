@@ -13,6 +13,7 @@ from harmowam_core.kinematics import Kinematics
 from harmowam_core.stages import JointState, JointTrajectory
 from harmowam_core.status import Outcome
 from harmowam_gate.joint_spline import JointSpline
+from harmowam_gate.limits import Source
 from harmowam_gate.mover import SLOW_DOWN_MARGIN, Mover
 from harmowam_gate.rounded_path import RoundedPath
 from harmowam_gate.timed_path import timed
@@ -90,21 +91,21 @@ class PathFollower:
             return 1.0
         return float(np.clip((now_ns - self._spline.start_ns) / (self._spline.end_ns - self._spline.start_ns), 0.0, 1.0))
 
-    def advance(self, now_ns: int, state: JointState | None) -> FollowTick:
-        """The next trajectory; at the end, whether the arms have arrived as measured."""
+    def advance(self, now_ns: int, state: JointState | None, off_rad: float) -> FollowTick:
+        """The next trajectory, the arm being ``off_rad`` from its set-point; at the end, whether the arms have arrived as measured."""
         assert self._spline is not None, "start comes first"
         if self._mover.next_ns(now_ns) < self._spline.end_ns:
-            trajectory, verdict = self._mover.advance(now_ns)
+            trajectory, verdict = self._mover.advance(now_ns, Source(0.0, off_rad))  # a path does not age
             if verdict.ok:
                 return FollowTick(trajectory)
             return self._ended(Outcome.FAULT, f"stopped on the way: {verdict.reason.name}: {verdict.text}", trajectory)
         joints = self._spline.positions.shape[1]
-        off_rad = np.inf if state is None else float(np.abs(state.positions[:joints] - self._spline.positions[-1]).max())
+        left_rad = np.inf if state is None else float(np.abs(state.positions[:joints] - self._spline.positions[-1]).max())
         resting = state is not None and state.stamp_ns >= self._spline.end_ns
-        if resting and off_rad <= ARRIVED_RAD:
+        if resting and left_rad <= ARRIVED_RAD:
             return self._ended(Outcome.SUCCEEDED, "the arms rest at the last way-point")
         if now_ns > self._spline.end_ns + ARRIVED_WITHIN_S * 1e9:
-            return self._ended(Outcome.FAULT, f"a joint stopped {off_rad:.4f} rad from the last way-point, tolerance {ARRIVED_RAD}")
+            return self._ended(Outcome.FAULT, f"a joint stopped {left_rad:.4f} rad from the last way-point, tolerance {ARRIVED_RAD}")
         return FollowTick(None)
 
     def _ended(self, outcome: Outcome, why: str, trajectory: JointTrajectory | None = None) -> FollowTick:
