@@ -251,7 +251,7 @@ class Arbiter:
 
     def _follow(self, now_ns: int) -> ArbiterOutput:
         """A tick while a path is followed; whatever would latch the arm ends it."""
-        decision = decide(True, self._latched, self.watch.latching(now_ns, self._mover.set_point, True))
+        decision = decide(True, self._latched, self.watch.latching(now_ns, self._mover.set_point))
         if decision.status is Status.EXECUTING:
             decision = replace(decision, text="following a path")
             done = self.follower.advance(now_ns, self.watch.joint_state, self.watch.off_rad(self._mover.set_point))

@@ -52,12 +52,16 @@ class Mover:
         home = kinematics.forward(kinematics.home())
         self._home_positions, self._home_orientations = home
         self._body = Body(cell, kinematics)
-        self._plan_filter, self._filter = stack(Context(cell, self._body, settings))
+        context = Context(cell, self._body, settings)
+        self._plan_filter, self._filter = stack(context)
+        # A path in joint space has no tool to lead through a singularity.
+        self._path_filter, self._joint_filter = stack(context, without=("singularity",))
         self._sent: JointSpline | None = None
         self._before: deque[JointSpline] = deque()  # what was sent before, as long as measurements of that time may come
         self._plan: _Plan | None = None
         self._refused: tuple[object, Verdict] | None = None
         self._stopping = False
+        self._in_joint_space = False  # what was planned last, and so the braking from it
 
     def forget(self) -> None:
         """Know nothing of the arm: ``begin_at`` comes next."""
@@ -85,12 +89,13 @@ class Mover:
         return on_grid(now_ns + round(self._settings.lead_s * 1e9))
 
     def judge(self, spline: JointSpline) -> Verdict:
-        """What the limits say to a whole motion."""
-        return self._plan_filter.check(Motion(self._names, spline, self._body))
+        """What the limits say to a whole motion in joint space."""
+        return self._path_filter.check(Motion(self._names, spline, self._body))
 
     def go(self, spline: JointSpline) -> None:
         """Follow a motion that was judged and begins at rest where the arm is; ``advance`` sends it."""
         self._plan, self._refused, self._stopping = _Plan(spline, spline, None, 1.0, spline.start_ns), None, False
+        self._in_joint_space = True
 
     def engaged(self, now_ns: int) -> bool:
         """Whether the arm follows a plan or still moves."""
@@ -120,6 +125,7 @@ class Mover:
             return planned
         spline, slow_down = planned
         self._plan, self._refused, self._stopping = _Plan(spline, key, expert, slow_down, start_ns), None, False
+        self._in_joint_space = False
         return Verdict()
 
     def advance(self, now_ns: int, source: Source) -> tuple[JointTrajectory | None, Verdict]:
@@ -164,7 +170,8 @@ class Mover:
         assert self._sent is not None
         head = self._sent.between(now_ns, start_ns)
         spline = (head if course is None else head.then(course)).then(brake)
-        verdict = self._filter.check(Motion(self._names, spline, self._body, self._sent, source))
+        limits = self._joint_filter if self._in_joint_space else self._filter
+        verdict = limits.check(Motion(self._names, spline, self._body, self._sent, source))
         if not verdict.ok:
             return None, verdict
         self._before.append(self._sent)
@@ -208,7 +215,7 @@ class Mover:
             spline = follow(start, start_ns, joints, blend_s, pace)
             if spline is None:
                 return Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the chunk's targets are past")
-            verdict = self.judge(spline)
+            verdict = self._plan_filter.check(Motion(self._names, spline, self._body))
             if verdict.ok:
                 return spline, slow_down
             attempt += 1

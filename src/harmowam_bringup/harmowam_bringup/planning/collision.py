@@ -122,31 +122,34 @@ class Robots:
 class CollisionModel:
     """Keeps ``margin_m`` between everything in a scene while some arms (``moving``, indices) move and the others stand.
 
+    Two solids that are nearer at one of the ``ends`` keep that distance. ``share``: of all those distances, what is really asked for.
     Also keeps the tools inside the workspace and about upright. Joint vectors are (A*J,), all arms. Not thread-safe.
     """
 
-    def __init__(self, robots: Robots, scene: PlanningScene, moving: Sequence[int], margin_m: float) -> None:
+    def __init__(
+        self, robots: Robots, scene: PlanningScene, moving: Sequence[int], margin_m: float, ends: Sequence[Float64] = (), share: float = 1.0
+    ) -> None:
         self._robots, self._moving = robots, tuple(moving)
-        self._margin_m, self._slack_m = margin_m, SLACK * margin_m
         self._data = robots.model.createData()
         self._lower, self._upper = np.array(scene.cell.workspace.lower), np.array(scene.cell.workspace.upper)
         self._tilt_rad = scene.tool_tilt_rad
         self._allowed = np.zeros((2, len(self._moving)))
         things = [*robots.solids, *(_stand(thing, robots.model.nq) for thing in scene.obstacles)]
-        groups: dict[tuple[int, int, bool], list[tuple[int, int]]] = {}
-        for i, j in combinations(range(len(things)), 2):
-            a, b = things[i], things[j]
-            if self._can_touch(a, b):
-                groups.setdefault((a.arm, b.arm, max(a.joint, b.joint) >= FOREARM), []).append((i, j))
+        pairs = [(i, j) for i, j in combinations(range(len(things)), 2) if self._can_touch(things[i], things[j])]
         self._names = [thing.name for thing in things]
-        self._groups = [_Group(things, pairs) for pairs in groups.values()]
+        self._geometry = _geometry(things, pairs)
+        self._geometry_data = self._geometry.createData()
+        margins_m = share * np.minimum(margin_m, 0.99 * np.array([self._distances(q) for q in ends]).min(axis=0, initial=np.inf))
+        groups: dict[object, list[int]] = {}
+        for index, ((i, j), own_m) in enumerate(zip(pairs, np.broadcast_to(margins_m, len(pairs)), strict=True)):
+            a, b = things[i], things[j]
+            alike = (a.arm, b.arm, max(a.joint, b.joint) >= FOREARM) if own_m == share * margin_m else index
+            groups.setdefault(alike, []).append(index)
+            self._geometry_data.collisionRequests[index].security_margin = own_m
+        own = np.broadcast_to(margins_m, len(pairs))
+        self._groups = [_Group(things, [pairs[index] for index in group], float(own[group[0]])) for group in groups.values()]
         self._bounds_m = np.concatenate([group.bounds_m for group in self._groups])  # (pairs, A*J)
         self._starts = np.cumsum([0, *(len(group.bounds_m) for group in self._groups)])[:-1]
-        every = [pair for pairs in groups.values() for pair in pairs]
-        self._geometry = _geometry(things, every)
-        self._geometry_data = self._geometry.createData()
-        for request in self._geometry_data.collisionRequests:
-            request.security_margin = margin_m
         self._manager = pin.BroadPhaseManager_DynamicAABBTreeCollisionManager(robots.model, self._geometry, self._geometry_data)
 
     def _can_touch(self, a: _Placed, b: _Placed) -> bool:
@@ -214,11 +217,16 @@ class CollisionModel:
             return None
         covered = float(((inside + TOOL_SLACK) / np.maximum(tools, 1e-9)).min())
         for group, bound_m in zip(self._groups, bounds_m, strict=True):
-            spare_m = group.distance_m(self._robots.model, self._data) - self._margin_m
+            spare_m = group.distance_m(self._robots.model, self._data) - group.margin_m
             if not spare_m >= 0:
                 return None
-            covered = min(covered, (spare_m + self._slack_m) / max(bound_m, 1e-9))
+            covered = min(covered, (spare_m + SLACK * group.margin_m) / max(bound_m, 1e-9))
         return covered
+
+    def _distances(self, q: Float64) -> Float64:
+        """(pairs,) m."""
+        pin.computeDistances(self._robots.model, self._data, self._geometry, self._geometry_data, q)
+        return np.array([result.min_distance for result in self._geometry_data.distanceResults])
 
     def _tools_inside(self) -> Float64:
         """As ``tools_inside``, at the present placement of the joints."""
@@ -230,9 +238,13 @@ class CollisionModel:
 
 
 class _Group:
-    """Pairs of solids that move alike. bounds_m: (pairs, A*J) how much closer each may come for every radian of a joint."""
+    """Pairs of solids that move alike and keep the same margin.
 
-    def __init__(self, things: list[_Placed], pairs: list[tuple[int, int]]) -> None:
+    bounds_m: (pairs, A*J) how much closer each may come for every radian of a joint.
+    """
+
+    def __init__(self, things: list[_Placed], pairs: list[tuple[int, int]], margin_m: float) -> None:
+        self.margin_m = margin_m
         self._geometry = _geometry(things, pairs)
         self._data = self._geometry.createData()
         self.bounds_m = np.array([_bound_m(things[i], things[j]) for i, j in pairs])

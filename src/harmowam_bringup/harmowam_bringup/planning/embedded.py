@@ -20,11 +20,10 @@ from harmowam_gate.rounded_path import RoundedPath
 Float64 = NDArray[np.float64]
 logger = logging.getLogger(__name__)
 
-MARGIN_M = 0.015
-"""Distance kept from everything, unless start or goal are closer to something themselves."""
-FINAL_MARGIN_M = 0.002
-"""The same for the path with rounded corners, which is what the arms follow; and how far its tools may leave workspace and tilt."""
-ROUNDED_SLACK = np.array([[0.002], [0.03]])
+MARGIN_M = 0.03
+"""Distance kept from everything; two solids that are closer at the start or the goal keep that distance."""
+ROUNDED_SHARE, ROUNDED_SLACK = 0.7, np.array([[0.002], [0.03]])
+"""Of the margin, for the path with rounded corners, which is what the arms follow; how far its tools may leave workspace and tilt."""
 TOUCHING_M = 0.001
 STANDS_RAD = 1e-4  # an arm that has less far to go stands still
 SEARCHES = ((0.3, "RRTConnect"), (1.5, "RRTConnect"), (1.5, "BKPIECE1"), (np.inf, "RRTConnect"))
@@ -34,12 +33,12 @@ ROUNDING_ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class _Task:
-    """start, goal: (A*J,). moving: the arms that may move."""
+    """start, goal: (A*J,). moving: the arms that may move. ends: what decides how near things may come, see CollisionModel."""
 
     start: Float64
     goal: Float64
     moving: tuple[int, ...]
-    margin_m: float
+    ends: tuple[Float64, Float64]
 
 
 class EmbeddedPlanner:
@@ -68,7 +67,8 @@ class EmbeddedPlanner:
         moving = self._to_move(start, goal)
         if not moving:
             return Plan(np.array([start, goal]), "nothing to do", 0.0)
-        task = _Task(start, goal, moving, self._margin_between(start, goal, moving))
+        task = _Task(start, goal, moving, (start, goal))
+        self._check_places(task)
         tried: list[str] = []
         for rung, path in self._ladder(task, lambda seconds: self._stop(cancelled, min(ends_s, time.monotonic() + seconds))):
             if cancelled():
@@ -92,30 +92,30 @@ class EmbeddedPlanner:
         return tuple(int(arm) for arm in np.flatnonzero(away > STANDS_RAD))
 
     def _check_joints(self, start: Float64, goal: Float64) -> None:
-        names, limits = self._scene.cell.arm_joint_names, self._scene.cell.limits
+        names, (lower, upper) = self._scene.cell.arm_joint_names, self._scene.joint_limits
         for name, q in (("start", start), ("goal", goal)):
             if q.shape != (len(names),) or not np.isfinite(q).all():
                 raise PlanningError(f"the {name} has to be {len(names)} finite joint positions, got {q}")
-        outside = np.maximum(np.tile(limits.position_lower, self._arms) - goal, goal - np.tile(limits.position_upper, self._arms))
+        outside = np.maximum(lower - goal, goal - upper)
         if outside.max() > 0:
             raise PlanningError(f"the goal is {outside.max():.3f} rad beyond the limit of {names[int(outside.argmax())]}")
 
-    def _margin_between(self, start: Float64, goal: Float64, moving: tuple[int, ...]) -> float:
-        """The margin that both ends keep themselves; PlanningError where one touches something."""
-        collisions = CollisionModel(self.robots, self._scene, moving, MARGIN_M)
-        inside_m, inside_rad = collisions.tools_inside(goal).min(axis=1)
+    def _check_places(self, task: _Task) -> None:
+        """PlanningError where an end touches something, or a tool is not where it may be at the goal."""
+        collisions = CollisionModel(self.robots, self._scene, task.moving, MARGIN_M)
+        inside_m, inside_rad = collisions.tools_inside(task.goal).min(axis=1)
         if not inside_m >= 0:
             raise PlanningError(f"at the goal a tool is {-inside_m:.3f} m outside the workspace")
         if not inside_rad >= 0:
             limit = self._scene.tool_tilt_rad
             raise PlanningError(f"at the goal a tool leans {limit - inside_rad:.2f} rad from straight down, limit {limit:.2f}")
-        margin_m = MARGIN_M
-        for name, q, remedy in (("start", start, "retreat first, or move the arm by hand"), ("goal", goal, "choose another goal")):
+        for name, q, remedy in (
+            ("start", task.start, "retreat first, or move the arm by hand"),
+            ("goal", task.goal, "choose another goal"),
+        ):
             contact = collisions.closest(q)
             if not contact.distance_m >= TOUCHING_M:
                 raise PlanningError(f"at the {name} {contact}: {remedy}")
-            margin_m = min(margin_m, 0.99 * contact.distance_m)
-        return margin_m
 
     # ---- search --------------------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class EmbeddedPlanner:
             there = here.copy()
             span = slice(arm * self._joints, (arm + 1) * self._joints)
             there[span] = where[span]
-            path = self._search(_Task(here, there, (arm,), task.margin_m), (arm,), stop, planner)
+            path = self._search(_Task(here, there, (arm,), task.ends), (arm,), stop, planner)
             if path is None:
                 return None
             rows.append(path[1:])
@@ -167,14 +167,14 @@ class EmbeddedPlanner:
         return np.asarray(path) if (path := search.connect(task.goal, stop, planner)) is not None else None
 
     def _model(self, task: _Task, moving: tuple[int, ...]) -> CollisionModel:
-        collisions = CollisionModel(self.robots, self._scene, moving, task.margin_m)
-        collisions.start_from(task.start)
+        collisions = CollisionModel(self.robots, self._scene, moving, MARGIN_M, task.ends)
+        collisions.start_from(task.ends[0])
         return collisions
 
     def _aimed(self, collisions: CollisionModel, start: Float64, moving: tuple[int, ...]) -> Any:
         from harmowam_bringup.planning.search import Search  # OMPL is loaded by the first search, not by whoever waits for one
 
-        search = self._searches.setdefault(moving, Search(self._scene.cell, moving))
+        search = self._searches.setdefault(moving, Search(self._scene, moving))
         search.aim(collisions, start)
         return search
 
@@ -189,7 +189,7 @@ class EmbeddedPlanner:
 
     def _checked(self, path: Float64, task: _Task) -> Float64 | None:
         """The path, once its rounding is free; with more way-points around corners where it has to be."""
-        rounded = CollisionModel(self.robots, self._scene, range(self._arms), min(FINAL_MARGIN_M, task.margin_m / 2))
+        rounded = CollisionModel(self.robots, self._scene, range(self._arms), MARGIN_M, task.ends, ROUNDED_SHARE)
         rounded.start_from(task.start, ROUNDED_SLACK)
         for _ in range(ROUNDING_ATTEMPTS):
             if rounded.path_free(RoundedPath(path).chords()):

@@ -17,8 +17,9 @@ from harmowam_core.cell import Cell
 
 Float64 = NDArray[np.float64]
 
-TOOL_TILT_RAD = 0.7
-"""Below what the arbiter lets pass."""
+RESERVE_RAD = 0.05
+"""Planned tools lean this much less, and joints stay POSITION_RESERVE_RAD further from their limits, than the arbiter lets pass."""
+POSITION_RESERVE_RAD = 0.001
 
 
 class PlanningError(ValueError):
@@ -45,7 +46,17 @@ class PlanningScene:
 
     cell: Cell
     obstacles: tuple[Obstacle, ...] = ()
-    tool_tilt_rad: float = TOOL_TILT_RAD
+
+    @property
+    def tool_tilt_rad(self) -> float:
+        """Furthest that a planned tool leans from straight down."""
+        return self.cell.safety.tool_tilt - RESERVE_RAD
+
+    @property
+    def joint_limits(self) -> tuple[Float64, Float64]:
+        """(A*J,) lower and upper, for planned joints."""
+        margin, arms = self.cell.safety.position_margin + POSITION_RESERVE_RAD, len(self.cell.arms)
+        return np.tile(self.cell.limits.position_lower, arms) + margin, np.tile(self.cell.limits.position_upper, arms) - margin
 
     @staticmethod
     def of(cell: Cell, clutter: tuple[Obstacle, ...] = ()) -> PlanningScene:

@@ -11,7 +11,7 @@ from ompl import geometric as og
 from ompl import util as ou
 
 from harmowam_bringup.planning.collision import CollisionModel
-from harmowam_core.cell import Cell
+from harmowam_bringup.planning.protocol import PlanningScene
 
 Float64 = NDArray[np.float64]
 
@@ -30,10 +30,10 @@ class Search:
     Make one for each set of moving arms and ``aim`` it for each problem: OMPL's bindings never give back a space with Python checks.
     """
 
-    def __init__(self, cell: Cell, moving: Sequence[int]) -> None:
-        joints = len(cell.joints)
+    def __init__(self, scene: PlanningScene, moving: Sequence[int]) -> None:
+        joints = len(scene.cell.joints)
         columns = np.concatenate([np.arange(arm * joints, (arm + 1) * joints) for arm in moving])
-        self._lower, self._upper = (np.array(limit)[columns % joints] for limit in (cell.limits.position_lower, cell.limits.position_upper))
+        self._lower, self._upper = (limit[columns] for limit in scene.joint_limits)
         self._view = view = _View(columns)
         self._space = ob.RealVectorStateSpace(len(columns))
         self._information = ob.SpaceInformation(self._space)

@@ -45,8 +45,8 @@ LIMITS: dict[str, Callable[[Context], Limit]] = {
 }
 
 
-def stack(context: Context) -> tuple[MotionFilter, MotionFilter]:
-    """For plans, and for what is published; ValueError where the profile's list is not each of the known names once, finite first."""
+def stack(context: Context, without: tuple[str, ...] = ()) -> tuple[MotionFilter, MotionFilter]:
+    """For plans, and for what is published, leaving some out; ValueError where the profile's list is not each of the known names once, finite first."""
     names = context.cell.safety.limits
     where = f"cell '{context.cell.name}': safety.limits"
     if unknown := [name for name in names if name not in LIMITS]:
@@ -57,5 +57,5 @@ def stack(context: Context) -> tuple[MotionFilter, MotionFilter]:
         raise ValueError(f"{where} names a limit twice: {list(names)}")
     if names[0] != "finite":
         raise ValueError(f"{where} begins with '{names[0]}'; 'finite' comes first, the others compare numbers")
-    limits = [LIMITS[name](context) for name in names]
+    limits = [LIMITS[name](context) for name in names if name not in without]
     return MotionFilter([limit for limit in limits if limit.for_plans]), MotionFilter(limits)
