@@ -28,6 +28,7 @@ setup(
             "auditor_node = harmowam_bringup.auditor.auditor_node:main",
             "relay_node = harmowam_bringup.drill.relay_node:main",
             "gripper_node = harmowam_bringup.gripper.gripper_node:main",
+            "planner_node = harmowam_bringup.planning.planner_node:main",
         ]
     },
 )

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "list": ("harmowam_bringup.profile.command", "listed"),
     "wait": ("harmowam_bringup.startup", "wait"),
     "activate": ("harmowam_bringup.startup", "activate"),
+    "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -148,6 +149,10 @@ def _wait() -> None: ...
 
 @app.command("activate", help="Configure and activate a node that does not bring itself up.")
 def _activate() -> None: ...
+
+
+@bench.command("planner", help="Random moves of both arms among clutter: success, planning times, collisions by an independent checker.")
+def _planner() -> None: ...
 
 
 @bench.command()
