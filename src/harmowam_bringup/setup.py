@@ -13,7 +13,7 @@ setup(
     maintainer_email="harmowam@example.org",
     license="Apache-2.0",
     packages=find_packages(exclude=["test", "test.*"]),
-    package_data={package: ["config/**/*", "weights/**/*.safetensors", "weights/**/*.json", "templates/**/*"]},
+    package_data={package: ["config/**/*", "weights/**/*.safetensors", "weights/**/*.json", "templates/**/*", "cameras/*.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package}"]),
         (f"share/{package}", ["package.xml"]),
@@ -26,6 +26,7 @@ setup(
         "console_scripts": [
             "harmowam = harmowam_bringup.cli:main",
             "auditor_node = harmowam_bringup.auditor.auditor_node:main",
+            "camera_node = harmowam_bringup.cameras.camera_node:main",
             "relay_node = harmowam_bringup.drill.relay_node:main",
             "gripper_node = harmowam_bringup.gripper.gripper_node:main",
             "planner_node = harmowam_bringup.planning.planner_node:main",

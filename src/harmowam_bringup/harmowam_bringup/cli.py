@@ -30,6 +30,12 @@ ELSEWHERE = {
     "wait": ("harmowam_bringup.startup", "wait"),
     "activate": ("harmowam_bringup.startup", "activate"),
     "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
+    "cameras": ("harmowam_bringup.cameras.command", "cameras"),
+    "camera-node": ("harmowam_bringup.cameras.bench", "camera_node"),
+    "calibration": ("harmowam_bringup.calibration.bench", "calibration"),
+    "board": ("harmowam_bringup.calibration.command", "board"),
+    "wrist": ("harmowam_bringup.calibration.command", "wrist"),
+    "scene": ("harmowam_bringup.calibration.command", "scene"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -56,6 +62,8 @@ bench = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure performance.
 app.add_typer(bench, name="bench")
 profile = typer.Typer(cls=_Group, no_args_is_help=True, help="Robot profiles: what the arms, grippers, cameras and controllers are.")
 app.add_typer(profile, name="profile")
+calibrate = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure where the cameras are, and write it to the cell profile.")
+app.add_typer(calibrate, name="calibrate")
 
 Json = Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE; without FILE to standard output.")]
 Task = Annotated[str, typer.Option(help="Task laid out on the table.")]
@@ -125,6 +133,30 @@ def _train() -> None: ...
 
 @app.command("evaluate", help="Closed-loop benchmark in one process: many episodes by policy, task and environment.")
 def _evaluate() -> None: ...
+
+
+@app.command("cameras", help="List the connected RealSense cameras; exit 1 if there are none.")
+def _cameras() -> None: ...
+
+
+@calibrate.command("board", help="Write a ChArUco board to print, at true scale.")
+def _board() -> None: ...
+
+
+@calibrate.command("wrist", help="A camera on a hand, from views of a board that stays where it is.")
+def _wrist() -> None: ...
+
+
+@calibrate.command("scene", help="A camera that stays where it is, from views of a board in a hand.")
+def _scene() -> None: ...
+
+
+@bench.command("camera-node", help="Processor time and dropped frames of the camera node, on three software cameras.")
+def _camera_node() -> None: ...
+
+
+@bench.command("calibration", help="Errors of the calibration against known truth, on rendered views.")
+def _calibration() -> None: ...
 
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
+import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from scipy.spatial.transform import Rotation
 
 from harmowam_core.robot import Controllers, Driver, Gripper, Quaternion, Tool, Vector3
 from harmowam_core.robot import Strict as _Strict
@@ -116,10 +119,39 @@ class Safety(_Strict):
         return self
 
 
-class Camera(_Strict):
-    """A pin-hole camera; ``position`` and ``look_at`` are in the base frame, or in the TCP frame of ``mounted_on``.
+class Calibration(_Strict):
+    """What `harmowam calibrate` measured of one camera.
 
-    The image's up direction is away from gravity (fixed cameras) or away from the tool's -x side (wrist cameras).
+    fx, fy, cx, cy: pixels of the camera's height x width, as in sensor_msgs/CameraInfo: the first pixel's *centre* is (0, 0).
+    distortion: k1, k2, p1, p2, k3 (plumb_bob), and k4, k5, k6 (rational_polynomial).
+    position, orientation: of the optical frame (x right, y down, z forward) in the parent frame; m, quaternion xyzw.
+    """
+
+    fx: float = Field(gt=0)
+    fy: float = Field(gt=0)
+    cx: float
+    cy: float
+    distortion_model: Literal["plumb_bob", "rational_polynomial"] = "plumb_bob"
+    distortion: tuple[float, ...] = (0.0,) * 5
+    position: Vector3
+    orientation: Quaternion
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Calibration:
+        wanted = {"plumb_bob": 5, "rational_polynomial": 8}[self.distortion_model]
+        if len(self.distortion) != wanted:
+            raise ValueError(f"distortion has {len(self.distortion)} values, expected {wanted} for {self.distortion_model}")
+        if abs(np.linalg.norm(self.orientation) - 1) > 1e-3:
+            raise ValueError(f"orientation {self.orientation} has norm {np.linalg.norm(self.orientation):.4f}, expected 1 (xyzw)")
+        return self
+
+
+class Camera(_Strict):
+    """A camera; ``position`` and ``look_at`` are in the base frame, or in the TCP frame of ``mounted_on``.
+
+    The nominal camera is a centred pin hole whose image's up direction is away from gravity (fixed cameras) or away from the tool's
+    -x side (wrist cameras). Where there is a ``calibration``, it alone says where things are seen; ``height`` and ``width`` are then
+    those of the calibrated stream. Pixels here count from the first pixel's outer *corner*, so that they scale with the image.
     """
 
     name: str
@@ -130,16 +162,31 @@ class Camera(_Strict):
     look_at: Vector3
     mounted_on: str | None = None
     serial: str | None = None
+    calibration: Calibration | None = None
 
     @property
     def intrinsics(self) -> NDArray[np.float64]:
-        """(3, 3) camera matrix in pixels at the native size, square pixels, centred."""
+        """(3, 3) camera matrix in pixels at the native size, counted from the first pixel's corner."""
+        if (c := self.calibration) is not None:
+            return np.array([[c.fx, 0, c.cx + 0.5], [0, c.fy, c.cy + 0.5], [0, 0, 1.0]])
         f = self.height / 2 / np.tan(self.fovy / 2)
         return np.array([[f, 0, self.width / 2], [0, f, self.height / 2], [0, 0, 1.0]])
 
     @property
+    def distortion(self) -> NDArray[np.float64]:
+        """(5,) or (8,) coefficients in OpenCV's order; zeros for a nominal camera."""
+        return np.zeros(5) if self.calibration is None else np.array(self.calibration.distortion)
+
+    @property
+    def origin(self) -> NDArray[np.float64]:
+        """(3,) where the optical centre is, m, parent frame."""
+        return np.array(self.position if self.calibration is None else self.calibration.position)
+
+    @property
     def rotation(self) -> NDArray[np.float64]:
         """(3, 3) optical frame (x right, y down, z forward) expressed in the parent frame."""
+        if self.calibration is not None:
+            return np.asarray(Rotation.from_quat(self.calibration.orientation).as_matrix())
         z = np.subtract(self.look_at, self.position)
         z = z / np.linalg.norm(z)
         up = np.array([0.0, 0, 1]) if self.mounted_on is None else np.array([1.0, 0, 0])
@@ -149,15 +196,25 @@ class Camera(_Strict):
 
     def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Parent-frame points (..., 3) to native pixels (..., 2)."""
-        seen = (np.asarray(points) - self.position) @ self.rotation @ self.intrinsics.T
+        seen = (np.asarray(points) - self.origin) @ self.rotation
+        if self.distortion.any():
+            pixels, _ = cv2.projectPoints(seen.reshape(-1, 1, 3), np.zeros(3), np.zeros(3), self.intrinsics, self.distortion)
+            return np.asarray(pixels, np.float64).reshape(*seen.shape[:-1], 2)
+        seen = seen @ self.intrinsics.T
         return seen[..., :2] / seen[..., 2:]
 
     def unproject(self, pixels: NDArray[np.float64], height: NDArray[np.float64] | float) -> NDArray[np.float64]:
         """Native pixels (..., 2) to the parent-frame points (..., 3) where their rays meet z = ``height``."""
         pixels = np.asarray(pixels, dtype=np.float64)
+        if self.distortion.any():
+            # Undistorted by iteration; a lens of this kind needs about ten rounds for a millionth of a pixel.
+            stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-10)
+            flat = pixels.reshape(-1, 1, 2)
+            pinhole = cv2.undistortPoints(flat, self.intrinsics, self.distortion, None, None, self.intrinsics, stop)
+            pixels = np.asarray(pinhole, np.float64).reshape(pixels.shape)
         rays = np.concatenate([pixels, np.ones_like(pixels[..., :1])], -1) @ np.linalg.inv(self.intrinsics).T @ self.rotation.T
-        distance = (np.asarray(height) - self.position[2]) / rays[..., 2]
-        return np.asarray(self.position) + rays * distance[..., None]
+        distance = (np.asarray(height) - self.origin[2]) / rays[..., 2]
+        return self.origin + rays * distance[..., None]
 
 
 class Cell(_Strict):

@@ -63,6 +63,10 @@ class Health:
         with self._lock:
             self._figures[name] = value
 
+    def value(self, name: str, value: float) -> None:
+        """A figure of its own, such as a count; the last one stands."""
+        self.figure(name, f"{value:g}" if isinstance(value, float) else str(value))
+
     def fault(self, name: str, text: str, level: Level = Level.ERROR) -> None:
         """Something is wrong until ``clear(name)``; a later text of the same name replaces it."""
         with self._lock:

@@ -26,6 +26,7 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from harmowam_core.cell import Camera
+from harmowam_core.image_codec import pixels
 from harmowam_core.stages import ActionChunk, Drift, Expert, GroundedPoint, Imagination, JointState, JointTrajectory, Phase, StageError, UInt8
 from harmowam_core.status import GateState, Reason, Status, Task
 
@@ -96,17 +97,20 @@ def image_from_message(message: Image) -> UInt8:
     channels = IMAGE_CHANNELS.get(message.encoding)
     if channels is None:
         raise StageError(f"image.encoding is '{message.encoding}', expected one of {sorted(IMAGE_CHANNELS)}")
-    height, width, step = message.height, message.width, message.step
-    if height == 0 or width == 0:
-        raise StageError(f"image is {width}x{height}, expected at least one pixel")
-    if step < width * len(channels):
-        raise StageError(f"image.step is {step}, expected at least {width * len(channels)} for {width} {message.encoding} pixels")
-    if len(message.data) != height * step:
-        raise StageError(f"image.data has {len(message.data)} bytes, expected {height * step} for {height} rows of {step}")
-    rows = np.frombuffer(message.data, np.uint8).reshape(height, step)[:, : width * len(channels)]
-    pixels = rows.reshape(height, width, len(channels))
-    order = [0, 0, 0] if message.encoding == "mono8" else [channels.index(c) for c in range(3)]
-    return np.ascontiguousarray(pixels[:, :, order] if order != [0, 1, 2] else pixels[:, :, :3])
+    decoded = pixels(message)
+    if message.encoding == "mono8":
+        return np.repeat(decoded[:, :, None], 3, axis=2)
+    order = [channels.index(c) for c in range(3)]
+    return np.ascontiguousarray(decoded[:, :, order] if order != [0, 1, 2] else decoded[:, :, :3])
+
+
+def depth_to_message(depth_mm: NDArray[np.uint16], stamp_ns: int, frame_id: str) -> Image:
+    """(H, W) uint16 depth in mm, 0 where unknown, to a 16UC1 message."""
+    if depth_mm.ndim != 2 or depth_mm.dtype != np.uint16:
+        raise StageError(f"depth is {depth_mm.dtype} {depth_mm.shape}, expected uint16 (H, W)")
+    height, width = depth_mm.shape
+    data = array("B", depth_mm.astype("<u2", copy=False).tobytes())
+    return Image(header=_header(stamp_ns, frame_id), height=height, width=width, encoding="16UC1", step=2 * width, data=data)
 
 
 def optical_frame(camera: str) -> str:
@@ -115,14 +119,19 @@ def optical_frame(camera: str) -> str:
 
 
 def camera_info_from(camera: Camera, stamp_ns: int) -> CameraInfo:
-    """The calibration of a cell's camera: a pin hole without distortion."""
-    k = camera.intrinsics
+    """The calibration of a cell's camera, or a pin hole without distortion. CameraInfo counts pixels from the first one's centre."""
+    k = camera.intrinsics - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+    return camera_info(camera.name, (camera.height, camera.width), k, camera.distortion, stamp_ns)
+
+
+def camera_info(name: str, size: tuple[int, int], k: NDArray[np.float64], d: NDArray[np.float64], stamp_ns: int) -> CameraInfo:
+    """A camera's calibration: ``size`` = (height, width), matrix ``k`` (3, 3) in pixels, distortion ``d`` (5,) or (8,)."""
     return CameraInfo(
-        header=_header(stamp_ns, optical_frame(camera.name)),
-        height=camera.height,
-        width=camera.width,
-        distortion_model="plumb_bob",
-        d=array("d", [0.0] * 5),
+        header=_header(stamp_ns, optical_frame(name)),
+        height=size[0],
+        width=size[1],
+        distortion_model="plumb_bob" if len(d) == 5 else "rational_polynomial",
+        d=array("d", d),
         k=k.ravel(),
         r=np.eye(3).ravel(),
         p=np.hstack([k, np.zeros((3, 1))]).ravel(),

@@ -18,6 +18,7 @@ from sensor_msgs.msg import JointState as JointStateMsg
 from harmowam_core import topics
 from harmowam_core.backends import BACKENDS
 from harmowam_core.health import Level
+from harmowam_core.image_codec import decoder_in_use
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.lifecycle import ManagedNode
 from harmowam_core.messages import image_from_message, joint_state_from_message, stamp_from_message, task_from_message
@@ -79,6 +80,7 @@ class PolicyNode(ManagedNode):
         preset = load_any_preset(self.value("preset"))
         cell = preset.load_cell()
         torch.set_num_threads(self.value("threads"))
+        self.get_logger().info(f"images are decoded by {decoder_in_use()}")
         cameras = self.cameras or tuple(camera.name for camera in cell.cameras)
         sizes = {name: preset.scene_size if name == "scene" else preset.wrist_size for name in cameras}
         self._assembler = ObservationAssembler(cell, Kinematics(cell), sizes)

@@ -33,6 +33,16 @@ def camera_info(camera: str) -> str:
     return f"/camera/{camera}/color/camera_info"
 
 
+def camera_depth(camera: str) -> str:
+    """Topic of a camera's depth, aligned to its colour images."""
+    return f"/camera/{camera}/aligned_depth_to_color/image_raw"
+
+
+def camera_depth_info(camera: str) -> str:
+    """Topic of the calibration that belongs to a camera's aligned depth."""
+    return f"/camera/{camera}/aligned_depth_to_color/camera_info"
+
+
 def chunk(expert: Expert) -> str:
     """Topic of an expert's action chunks."""
     return f"/harmowam/{expert.value}_expert/chunk"

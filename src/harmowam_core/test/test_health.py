@@ -73,3 +73,11 @@ def test_worst_fault_gives_the_level_and_all_are_told(clock: Clock) -> None:
 def test_a_window_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="window_s is 0"):
         Health(window_s=0)
+
+
+def test_a_value_is_what_was_said_last() -> None:
+    health = Health(clock=lambda: 0.0)
+    health.value("frames", 5)
+    health.value("frames", 7)
+    health.value("drift (ppm)", 12.25)
+    assert health.summary().values == {"frames": "7", "drift (ppm)": "12.25"}

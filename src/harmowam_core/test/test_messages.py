@@ -218,7 +218,7 @@ def test_camera_info_projects_as_the_cell_does() -> None:
     point = np.array([0.1, -0.2, 1.3])  # m, optical frame
     u, v, w = np.array(info.p).reshape(3, 4) @ [*point, 1]
     world = camera.rotation @ point + camera.position
-    np.testing.assert_allclose([u / w, v / w], camera.project(world))
+    np.testing.assert_allclose([u / w + 0.5, v / w + 0.5], camera.project(world))  # ours count from the first pixel's corner
     assert (info.width, info.height, info.header.frame_id) == (camera.width, camera.height, "scene_color_optical_frame")
 
 

@@ -216,7 +216,7 @@ class Layout:
 
 def _hides(obstacle: Post, point: Float64) -> bool:
     """Whether the post comes within 1 cm of the line from the scene camera to the point."""
-    ray = straight(point, np.array(standard_cell().camera("scene").position))
+    ray = straight(point, standard_cell().camera("scene").origin)
     beside = np.hypot(ray[:, 0] - obstacle.x, ray[:, 1] - obstacle.y) < obstacle.radius + 0.01
     return bool((beside & (ray[:, 2] < obstacle.height)).any())
 

@@ -93,6 +93,9 @@ def build_spec(scene: Scene, cell: Cell) -> mujoco.MjSpec:
     _add_room(spec, scene.appearance)
     _add_arms(spec, cell)
     for camera in cell.cameras:
+        if camera.calibration is not None:
+            what = f"camera '{camera.name}' of cell '{cell.name}' is calibrated, and only nominal cameras are rendered"
+            raise SceneError(f"{what}; simulate a profile without calibration, such as franka_dual")
         _add_camera(spec, camera)
     taken = {body.name for body in spec.bodies} | {"table", *(f"{arm.name}_hand" for arm in cell.arms)}
     for thing in scene.objects:

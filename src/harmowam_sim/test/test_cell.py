@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from harmowam_core.cell import load_cell
+from harmowam_core.cell import Calibration, load_cell
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.stages import StageError
 from harmowam_sim.cell import SimCell
@@ -155,6 +155,14 @@ def test_pictures_show_things_where_the_calibration_says():
         rows, columns = np.nonzero(changed)
         expected = CELL.camera("scene").project(np.array(thing.position))
         assert [columns.mean() + 0.5, rows.mean() + 0.5] == pytest.approx(expected, abs=1.0)
+
+
+def test_a_calibrated_camera_is_refused_not_rendered_wrongly():
+    scene = CELL.camera("scene")
+    lens = Calibration(fx=600.0, fy=600.0, cx=320.0, cy=240.0, position=scene.position, orientation=(0.0, 0.0, 0.0, 1.0))
+    cameras = (scene.model_copy(update={"calibration": lens}), *CELL.cameras[1:])
+    with pytest.raises(SceneError, match="camera 'scene' of cell 'franka_dual' is calibrated"):
+        SimCell(Scene(), CELL.model_copy(update={"cameras": cameras}))
 
 
 def test_wrist_pictures_show_what_is_between_the_fingers():
