@@ -42,6 +42,7 @@ class Health:
         self._events: dict[str, deque[float]] = {}
         self._last: dict[str, float] = {}
         self._latencies_s: dict[str, deque[float]] = {}
+        self._figures: dict[str, float] = {}
         self._faults: dict[str, tuple[Level, str]] = {}
         self._lock = Lock()
 
@@ -56,6 +57,11 @@ class Health:
         """Note how long ``name`` took, s: gives its percentiles over the last samples."""
         with self._lock:
             self._latencies_s.setdefault(name, deque(maxlen=self._samples)).append(seconds)
+
+    def figure(self, name: str, value: float) -> None:
+        """State a number as it is now."""
+        with self._lock:
+            self._figures[name] = value
 
     def fault(self, name: str, text: str, level: Level = Level.ERROR) -> None:
         """Something is wrong until ``clear(name)``; a later text of the same name replaces it."""
@@ -83,6 +89,7 @@ class Health:
             for name, seconds in self._latencies_s.items():
                 for percentile, value in zip((50, 95, 99), np.percentile(list(seconds), (50, 95, 99)), strict=True):
                     values[f"{name} p{percentile} (ms)"] = f"{value * 1e3:.1f}"
+            values |= {name: f"{value:.2f}" for name, value in self._figures.items()}
             level = max((level for level, _ in self._faults.values()), default=Level.OK)
             message = "; ".join(f"{name}: {text}" for name, (_, text) in self._faults.items()) or "ok"
             return Summary(level, message, values)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
+from harmowam_msgs.msg import Drift as DriftMsg
 from harmowam_msgs.msg import GateState as GateStateMsg
 from harmowam_msgs.msg import GroundedPoint as GroundedPointMsg
 from harmowam_msgs.msg import Imagination as ImaginationMsg
@@ -25,7 +26,18 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from harmowam_core.cell import Camera
-from harmowam_core.stages import ActionChunk, Expert, GroundedPoint, Imagination, JointState, JointTrajectory, Phase, StageError, UInt8
+from harmowam_core.stages import (
+    ActionChunk,
+    Drift,
+    Expert,
+    GroundedPoint,
+    Imagination,
+    JointState,
+    JointTrajectory,
+    Phase,
+    StageError,
+    UInt8,
+)
 from harmowam_core.status import GateState, Reason, Status, Task
 
 BASE_FRAME = "base"
@@ -282,6 +294,18 @@ def imagination_from_message(message: ImaginationMsg) -> Imagination:
         grounding=tuple(grounding),
         timings_s=dict(zip(message.timing_names, message.timings_s, strict=True)),
     )
+
+
+def drift_to_message(drift: Drift) -> DriftMsg:
+    """How far the world is from what was imagined."""
+    return DriftMsg(
+        header=_header(drift.stamp_ns), imagination_id=drift.imagination_id, horizon_s=drift.horizon_s, score=float(drift.score)
+    )
+
+
+def drift_from_message(message: DriftMsg) -> Drift:
+    """How far the world is from what was imagined."""
+    return Drift(stamp_from_message(message.header.stamp), message.imagination_id, message.horizon_s, message.score)
 
 
 # ---- experts and gate ----------------------------------------------------------------------------------------------------
