@@ -42,8 +42,8 @@ class Health:
         self._events: dict[str, deque[float]] = {}
         self._last: dict[str, float] = {}
         self._latencies_s: dict[str, deque[float]] = {}
-        self._figures: dict[str, float] = {}
         self._faults: dict[str, tuple[Level, str]] = {}
+        self._figures: dict[str, str] = {}
         self._lock = Lock()
 
     def event(self, name: str) -> None:
@@ -58,8 +58,8 @@ class Health:
         with self._lock:
             self._latencies_s.setdefault(name, deque(maxlen=self._samples)).append(seconds)
 
-    def figure(self, name: str, value: float) -> None:
-        """State a number as it is now."""
+    def figure(self, name: str, value: str) -> None:
+        """A number worth showing, in words; the last one counts."""
         with self._lock:
             self._figures[name] = value
 
@@ -82,14 +82,13 @@ class Health:
         """The state now."""
         with self._lock:
             now = self._clock()
-            values = {}
+            values = dict(self._figures)
             for name in self._events:
                 values[f"{name} rate (Hz)"] = f"{self._rate_hz(name, now):.2f}"
                 values[f"{name} age (s)"] = f"{now - self._last[name]:.3f}"
             for name, seconds in self._latencies_s.items():
                 for percentile, value in zip((50, 95, 99), np.percentile(list(seconds), (50, 95, 99)), strict=True):
                     values[f"{name} p{percentile} (ms)"] = f"{value * 1e3:.1f}"
-            values |= {name: f"{value:.2f}" for name, value in self._figures.items()}
             level = max((level for level, _ in self._faults.values()), default=Level.OK)
             message = "; ".join(f"{name}: {text}" for name, (_, text) in self._faults.items()) or "ok"
             return Summary(level, message, values)

@@ -356,6 +356,16 @@ def chunk_from_message(message: ActionChunkMsg) -> ActionChunk:
     return ActionChunk(stamp_from_message(message.header.stamp), message.chunk_id, source, message.period_s, arms, **arrays)
 
 
+def failure_to_message(stamp_ns: int, source: Expert) -> ActionChunkMsg:
+    """A chunk without targets: the expert has failed on the observation of this stamp, and says so at once."""
+    return ActionChunkMsg(header=_header(stamp_ns), source=EXPERT_CODES[source])
+
+
+def is_failure(message: ActionChunkMsg) -> bool:
+    """Whether an expert says that it has failed."""
+    return not (message.arms or message.positions or message.orientations or message.grippers)
+
+
 def task_to_message(task: Task) -> TaskMsg:
     """The operator's task."""
     return TaskMsg(header=_header(task.stamp_ns, ""), task_id=task.task_id, instruction=task.instruction)

@@ -22,7 +22,7 @@ NOTHING, JUMP, COVER = range(3)
 
 
 class Disturbed(LockStep):
-    """The first episode is left alone; in the second, what lies furthest from the hand jumps; in the third, a quarter of the view is hidden."""
+    """Episode one is left alone; in the second, what lies furthest from the hand jumps; in the third, a quarter of the view is hidden."""
 
     def start(self, spec):
         episode = super().start(spec)

@@ -110,7 +110,7 @@ class WorldModelNode(PolicyNode):
             return
         self._drifts.publish(drift_to_message(drift))
         self.health.event("drift")
-        self.health.figure("drift score", drift.score)
+        self.health.figure("drift score", f"{drift.score:.2f}")
         if drift.score > 1:
             self.health.fault("drift", f"what comes is not what was imagined: score {drift.score:.1f}, normal up to 1", Level.WARN)
         else:
