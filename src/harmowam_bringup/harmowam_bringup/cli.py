@@ -24,6 +24,7 @@ ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
+    "calibrate-drift": ("harmowam_training.calibrate_drift", "calibrate_drift"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -119,6 +120,10 @@ def _train() -> None: ...
 def _evaluate() -> None: ...
 
 
+@app.command("calibrate-drift", help="Find out how far imagination and reality part in normal runs of these weights.")
+def _calibrate_drift() -> None: ...
+
+
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _models() -> None: ...
 
@@ -190,6 +195,34 @@ def status(
         print_status(heard, console)
     _write(json, heard)
     raise typer.Exit(0 if heard["nodes"] and all(node["level"] != "ERROR" for node in heard["nodes"].values()) else FAILED)
+
+
+@app.command()
+def watch(
+    bag: Annotated[Path | None, typer.Option(help="Show this rosbag2; default: the running graph.")] = None,
+    web: Annotated[bool, typer.Option("--web", help="Look with a browser on this machine, not in a window.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Write a Rerun recording (.rrd) and show nothing.")] = None,
+    port: Annotated[int, typer.Option(min=1024, max=65534, help="Of the page with --web; the next one carries the data.")] = 9090,
+    seconds: Annotated[float, typer.Option(min=0.0, help="How long; 0: until Ctrl-C.")] = 0.0,
+    cell: Annotated[str, typer.Option(help="Cell profile by name, or path of a profile.")] = "franka_dual",
+) -> None:
+    """See a running graph or a bag in Rerun: arms, cameras, imagination beside what came, both experts, gate, latencies, drift."""
+    console = _console("")
+    with _reported(console):
+        from harmowam_bringup.watch import command
+        from harmowam_core.cell import load_cell
+
+        command.watch(load_cell(cell), console, bag=bag, web=web, save=save, port=port, seconds=seconds)
+
+
+@app.command("urdf")
+def _urdf(cell: Annotated[str, typer.Option(help="Cell profile by name, or path of a profile.")] = "franka_dual") -> None:
+    """Print the whole cell as one URDF, for robot_state_publisher."""
+    with _reported(_console("-")):
+        from harmowam_bringup.robot_description import robot_description
+        from harmowam_core.cell import load_cell
+
+        print(robot_description(load_cell(cell)))
 
 
 @app.command()

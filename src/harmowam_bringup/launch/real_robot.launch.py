@@ -81,10 +81,9 @@ def generate_launch_description() -> LaunchDescription:
         condition=IfCondition(LaunchConfiguration("start_arms")),
     )
     graph = IncludeLaunchDescription(AnyLaunchDescriptionSource(share("harmowam_bringup", "launch", "graph.launch.yaml")))
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        arguments=["-d", LaunchConfiguration("rviz_config")],
+    rviz = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(share("harmowam_bringup", "launch", "rviz.launch.py")),
+        launch_arguments={"robot_state_publisher": "false", "rviz_config": LaunchConfiguration("rviz_config")}.items(),  # the driver does
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
     return LaunchDescription([*arguments(), *(camera_node(camera) for camera in CAMERAS), arms, graph, rviz])
