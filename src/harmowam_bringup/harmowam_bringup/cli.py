@@ -25,15 +25,23 @@ ELSEWHERE = {
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
     "calibrate-drift": ("harmowam_training.calibrate_drift", "calibrate_drift"),
+    "record": ("harmowam_bringup.bags.commands", "record"),
+    "bench record": ("harmowam_bringup.bags.commands", "bench_record"),
+    "bag": ("harmowam_bringup.bags.commands", "bench_bag"),
+    "publish-cameras": ("harmowam_bringup.bags.commands", "publish_cameras"),
+    "from-bags": ("harmowam_bringup.bags.commands", "from_bags"),
+    "labels": ("harmowam_bringup.bags.commands", "labels"),
 }
-"""Commands whose options another package defines: module and function, imported when called."""
+"""Commands whose options another module defines: module and function, imported when called; "group command" where the name is taken."""
 
 
 class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in ELSEWHERE:
-            command = _load(name)
+        grouped = f"{ctx.info_name} {name}"
+        for known in (grouped, name):
+            if known in ELSEWHERE:
+                return name, _load(known), rest
         return name, command, rest
 
 
@@ -42,13 +50,15 @@ def _load(name: str) -> Any:
 
     module, function = ELSEWHERE[name]
     alone = typer.Typer(add_completion=False)
-    alone.command(name)(getattr(import_module(module), function))
+    alone.command(name.split()[-1])(getattr(import_module(module), function))
     return typer.main.get_command(alone)
 
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, help="HarmoWAM: world action models on ROS 2.")
 bench = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure performance.")
 app.add_typer(bench, name="bench")
+dataset = typer.Typer(cls=_Group, no_args_is_help=True, help="Training sets.")
+app.add_typer(dataset, name="dataset")
 
 Json = Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE; without FILE to standard output.")]
 Task = Annotated[str, typer.Option(help="Task laid out on the table.")]
@@ -126,6 +136,30 @@ def _calibrate_drift() -> None: ...
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _models() -> None: ...
+
+
+@app.command("record", help="Record the running graph to a rosbag2 (MCAP).")
+def _record() -> None: ...
+
+
+@app.command("labels", help="Interaction and transit in recordings, from gripper events and heights, on a timeline.")
+def _labels() -> None: ...
+
+
+@dataset.command("from-bags", help="Make a training set of recorded demonstrations.")
+def _from_bags() -> None: ...
+
+
+@bench.command("record", help="Three 640x480 cameras at 30 Hz beside the graph: lost messages, and what the recorder costs.")
+def _bench_record() -> None: ...
+
+
+@bench.command("bag", help="How much faster than real time a bag is read and decoded.")
+def _bench_bag() -> None: ...
+
+
+@bench.command("publish-cameras", help="Publish made-up camera images, to measure what listens.")
+def _publish_cameras() -> None: ...
 
 
 @bench.command()

@@ -95,8 +95,9 @@ class ObservationAssembler:
 
     def covers(self, stamp_ns: int) -> bool:
         """Whether every input has something of this moment or later, so that nothing nearer is still to come."""
-        newest = [kept[-1][0] for kept in self._images.values() if kept] + [kept[0] for kept in list(self._joints)[-1:]]
-        return len(newest) == len(self._images) + 1 and min(newest) >= stamp_ns
+        if not self._joints or not all(self._images.values()):
+            return False
+        return min(self._joints[-1][0], *(kept[-1][0] for kept in self._images.values())) >= stamp_ns
 
     def assemble(self, stamp_ns: int) -> Observation:
         """The observation at ``stamp_ns`` (usually the scene image's); NotReadyError names what is missing or too far off in time."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,7 @@ def _parts(description: Any) -> set[str]:
     return set().union(*(_parts(item) for item in description)) if isinstance(description, list | tuple) else set()
 
 
+@cache
 def definition_of(msgtype: str) -> str:
     """The definition of an installed type as bags hold it (``ros2msg``, with all it consists of); UnknownTypeError."""
     try:
@@ -97,3 +100,18 @@ def definition_of(msgtype: str) -> str:
     except (TypesysError, KeyError, ValueError) as error:
         raise UnknownTypeError(f"type {msgtype} is not installed; build its package and source it") from error
     return text
+
+
+@cache
+def type_hash(msgtype: str) -> str:
+    """The hash of an installed type by which publishers and bags name its version (RIHS01)."""
+    return str(_known(msgtype).hash_rihs01(msgtype))
+
+
+def message_class(msgtype: str) -> Any:
+    """ROS's own class of an installed type; UnknownTypeError."""
+    package, _, name = msgtype.split("/")
+    try:
+        return getattr(import_module(f"{package}.msg"), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise UnknownTypeError(f"type {msgtype} is not installed; build its package and source it") from error
