@@ -25,6 +25,9 @@ ELSEWHERE = {
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
     "calibrate-drift": ("harmowam_training.calibrate_drift", "calibrate_drift"),
+    "watch": ("harmowam_bringup.watch.commands", "watch"),
+    "urdf": ("harmowam_bringup.watch.commands", "urdf"),
+    "bench watch": ("harmowam_bringup.watch.commands", "bench_watch"),
     "record": ("harmowam_bringup.bags.commands", "record"),
     "bench record": ("harmowam_bringup.bags.commands", "bench_record"),
     "bag": ("harmowam_bringup.bags.commands", "bench_bag"),
@@ -130,6 +133,18 @@ def _train() -> None: ...
 def _evaluate() -> None: ...
 
 
+@app.command("watch", help="See a running graph, or a bag, in Rerun: arms, cameras, imagination, experts, gate, latencies, drift.")
+def _watch() -> None: ...
+
+
+@app.command("urdf", help="Print the whole cell as one URDF, for robot_state_publisher.")
+def _urdf() -> None: ...
+
+
+@bench.command("watch", help="What watching costs the graph: with Rerun, with what rviz subscribes to, and without.")
+def _bench_watch() -> None: ...
+
+
 @app.command("calibrate-drift", help="Find out how far imagination and reality part in normal runs of these weights.")
 def _calibrate_drift() -> None: ...
 
@@ -217,46 +232,19 @@ def do(
 @app.command()
 def status(
     seconds: Annotated[float, typer.Option(min=0.5, help="How long to listen.")] = 2.5,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
     json: Json = "",
 ) -> None:
     """What the nodes of a running graph and its gate say of themselves; exit 1 if any has a fault or none is heard."""
     console = _console(json)
     with _reported(console):
-        from harmowam_bringup.operator import listen, print_status
+        from harmowam_bringup.status import listen, show_live, status_table
 
-        heard = listen(seconds)
-    if json != "-":
-        print_status(heard, console)
+        heard = show_live(console) if watch else listen(seconds)
+    if json != "-" and not watch:
+        console.print(status_table(heard))
     _write(json, heard)
     raise typer.Exit(0 if heard["nodes"] and all(node["level"] != "ERROR" for node in heard["nodes"].values()) else FAILED)
-
-
-@app.command()
-def watch(
-    bag: Annotated[Path | None, typer.Option(help="Show this rosbag2; default: the running graph.")] = None,
-    web: Annotated[bool, typer.Option("--web", help="Look with a browser on this machine, not in a window.")] = False,
-    save: Annotated[Path | None, typer.Option(help="Write a Rerun recording (.rrd) and show nothing.")] = None,
-    port: Annotated[int, typer.Option(min=1024, max=65534, help="Of the page with --web; the next one carries the data.")] = 9090,
-    seconds: Annotated[float, typer.Option(min=0.0, help="How long; 0: until Ctrl-C.")] = 0.0,
-    cell: Annotated[str, typer.Option(help="Cell profile by name, or path of a profile.")] = "franka_dual",
-) -> None:
-    """See a running graph or a bag in Rerun: arms, cameras, imagination beside what came, both experts, gate, latencies, drift."""
-    console = _console("")
-    with _reported(console):
-        from harmowam_bringup.watch import command
-        from harmowam_core.cell import load_cell
-
-        command.watch(load_cell(cell), console, bag=bag, web=web, save=save, port=port, seconds=seconds)
-
-
-@app.command("urdf")
-def _urdf(cell: Annotated[str, typer.Option(help="Cell profile by name, or path of a profile.")] = "franka_dual") -> None:
-    """Print the whole cell as one URDF, for robot_state_publisher."""
-    with _reported(_console("-")):
-        from harmowam_bringup.robot_description import robot_description
-        from harmowam_core.cell import load_cell
-
-        print(robot_description(load_cell(cell)))
 
 
 @app.command()

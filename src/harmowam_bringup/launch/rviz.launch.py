@@ -44,5 +44,7 @@ def generate_launch_description() -> LaunchDescription:
             {"robot_description": ParameterValue(description, value_type=str), "publish_frequency": ARM_RATE_HZ},
         ],
     )
-    rviz = Node(package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", LaunchConfiguration("rviz_config")], parameters=[sim_time])
+    rviz = Node(
+        package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", LaunchConfiguration("rviz_config")], parameters=[sim_time]
+    )
     return LaunchDescription([*arguments(), robot, rviz])

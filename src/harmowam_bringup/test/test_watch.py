@@ -19,6 +19,7 @@ from rich.console import Console
 from rosbags.rosbag2 import StoragePlugin
 
 from harmowam_bringup.watch import command, entities
+from harmowam_bringup.watch.bench import summary
 from harmowam_bringup.watch.blueprint import watch_blueprint
 from harmowam_bringup.watch.feeds import feeds, show
 from harmowam_bringup.watch.live import listening
@@ -85,7 +86,10 @@ class Logged:
     def values(self, entity: str, component: str) -> list[tuple[int | None, Any]]:
         """(time, first instance) of a component, in order."""
         found = [
-            (time, value[0]) for time, values in self.rows.get(entity, []) for name, value in values.items() if name.endswith(f":{component}")
+            (time, value[0])
+            for time, values in self.rows.get(entity, [])
+            for name, value in values.items()
+            if name.endswith(f":{component}")
         ]
         return sorted(found, key=lambda item: item[0] or 0)
 
@@ -235,8 +239,9 @@ def test_a_live_graph_gives_the_newest_of_each_topic(monkeypatch: pytest.MonkeyP
             assert messages.stamp_from_message(message.header.stamp) in sent_ns and abs(time_ns - sent_ns[-1]) < 2e9
 
 
-def test_the_viewer_listens_on_this_machine_alone(tmp_path: Path) -> None:
-    port = 9000 + 2 * (hash(tmp_path) % 200)
+def test_the_viewer_listens_on_this_machine_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     stream = rr.RecordingStream("harmowam")
     with viewer(stream, web=True, port=port) as where:
         assert where.startswith(f"http://127.0.0.1:{port}/?url=rerun%2Bhttp")
@@ -258,3 +263,14 @@ def test_what_is_in_the_way_of_a_viewer_is_said(monkeypatch: pytest.MonkeyPatch,
             pass
     with pytest.raises(ViewerError, match="there is no folder"):
         command.watch(CELL, Console(quiet=True), bag=None, web=False, save=tmp_path / "none/a.rrd", port=9090, seconds=1.0)
+
+
+def test_what_watching_costs_is_told_against_nobody() -> None:
+    def turns(*values: tuple[float, float]) -> list[dict[str, float]]:
+        return [{"actions_per_s": a, "observation_to_trajectory_p95_ms": ms, "watcher_cpu_percent": 3.0} for a, ms in values]
+
+    measured = {"nobody": turns((60, 200), (50, 220), (61, 190)), "rerun": turns((57, 205), (58, 210), (20, 900)), "rviz": turns((60, 199))}
+    result = summary(measured)
+    assert result["watchers"]["nobody"] == {"actions_per_s": 60, "observation_to_trajectory_p95_ms": 200, "watcher_cpu_percent": 3.0}
+    assert result["cost"]["rerun"] == {"actions_per_s": 0.05, "observation_to_trajectory_p95_ms": 0.05} and not result["within_limit"]
+    assert result["cost"]["rviz"] == {"actions_per_s": 0.0, "observation_to_trajectory_p95_ms": -0.005}

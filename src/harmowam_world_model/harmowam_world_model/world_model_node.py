@@ -16,7 +16,7 @@ from harmowam_core.checkpoints import CheckpointError
 from harmowam_core.health import Level
 from harmowam_core.lifecycle import run
 from harmowam_core.messages import drift_to_message, image_to_message, imagination_to_message, optical_frame
-from harmowam_core.policy_node import PolicyNode
+from harmowam_core.policy_node import LEAST_ANSWERS_HZ, PolicyNode
 from harmowam_core.qos import LATEST
 from harmowam_core.stages import Imagination, Observation
 from harmowam_core.wan_preset import load_any_preset
@@ -72,6 +72,7 @@ class WorldModelNode(PolicyNode):
         """What was grounded and imagined for the last task means nothing for this one."""
         self._memory = GroundingMemory()
         self._new_task = True
+        self.expect_while_busy("imagination", min(LEAST_ANSWERS_HZ, 0.8 * self.value("rate")))
 
     def on_image(self, camera: str, stamp_ns: int) -> None:
         """Imagine from the newest image alone."""

@@ -56,9 +56,7 @@ def _watch_graph(shown: dict[str, Feed], log: RerunLog, seconds: float, console:
                 show(shown[topic], log, topic, message, time_ns)
                 heard = True
             if not heard and time.monotonic() - started_s > 5.0:
-                console.print(
-                    "  [yellow]nothing is heard; is a graph running in this ROS domain? (harmowam up sim.launch.yaml)[/yellow]"
-                )
+                console.print("  [yellow]nothing is heard; is a graph running in this ROS domain? (harmowam up sim.launch.yaml)[/yellow]")
                 heard = True
             time.sleep(PERIOD_S)
 
