@@ -34,6 +34,7 @@ ELSEWHERE = {
     "publish-cameras": ("harmowam_bringup.bags.commands", "publish_cameras"),
     "from-bags": ("harmowam_bringup.bags.commands", "from_bags"),
     "labels": ("harmowam_bringup.bags.commands", "labels"),
+    "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
 }
 """Commands whose options another module defines: module and function, imported when called; "group command" where the name is taken."""
 
@@ -175,6 +176,8 @@ def _bench_bag() -> None: ...
 
 @bench.command("publish-cameras", help="Publish made-up camera images, to measure what listens.")
 def _publish_cameras() -> None: ...
+@bench.command("planner", help="Random moves of both arms among clutter: success, planning times, collisions by an independent checker.")
+def _planner() -> None: ...
 
 
 @bench.command()
