@@ -125,3 +125,8 @@ def load_contract(name_or_path: str | Path = "franka_dual") -> Contract:
         return Contract.model_validate(yaml.safe_load(path.read_text()))
     except (ValueError, yaml.YAMLError) as error:
         raise ContractError(f"contract {path}: {error}") from error
+
+
+def contract_for(preset: Preset, name_or_path: str | Path = "") -> Contract:
+    """The contract of this name or path; without one, that of the preset's cell."""
+    return load_contract(name_or_path or preset.load_cell().name)

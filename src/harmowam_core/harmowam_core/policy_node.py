@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
 
 from harmowam_core.backends import BACKENDS
-from harmowam_core.contract import load_contract
+from harmowam_core.contract import contract_for
 from harmowam_core.health import Level
 from harmowam_core.lifecycle import ManagedNode
 from harmowam_core.observation import NotReadyError
@@ -53,7 +53,9 @@ class PolicyNode(ManagedNode):
     def declare(self) -> None:
         """Parameters of every model."""
         self.parameter("preset", "compact", "Preset by name (harmowam_core/config/presets) or path.", read_only=True)
-        self.parameter("contract", "franka_dual", "What is read from which topic: by name (config/contracts) or path.", read_only=True)
+        self.parameter(
+            "contract", "", "What is read from which topic: name or path; empty: the contract of the preset's cell.", read_only=True
+        )
         self.parameter("weights_directory", "", "Folder of the weights; empty: those that ship with the preset.", read_only=True)
         self.parameter("device", "cpu", "Where the model runs.", choices=("cpu", "cuda"), read_only=True)
         self.parameter("backend", "torch", "What runs the model's networks.", choices=BACKENDS, read_only=True)
@@ -79,7 +81,8 @@ class PolicyNode(ManagedNode):
 
     def configure(self) -> None:
         """Load preset and model, then listen to the sensors and the task."""
-        preset, contract = load_any_preset(self.value("preset")), load_contract(self.value("contract"))
+        preset = load_any_preset(self.value("preset"))
+        contract = contract_for(preset, self.value("contract"))
         torch.set_num_threads(self.value("threads"))
         self._feed = ObservationFeed(contract, preset, self.cameras)
         self._assembler = self._feed.assembler

@@ -110,6 +110,11 @@ class BagWriter:
         for group in [group for group, (began_s, _) in self._pending.items() if now_s - began_s >= age_s]:
             self._hand_over(group)
 
+    def wait_for_disk(self) -> None:
+        """Let the disk catch up: for writers that need not keep pace with a graph."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queued_bytes < BACKLOG_BYTES // 4 or self.error is not None)
+
     def close(self) -> None:
         """Write what is left, the index and the final metadata.yaml."""
         if self._ending:
@@ -117,7 +122,7 @@ class BagWriter:
         self.flush(0.0)
         with self._changed:
             self._ending = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
         self._reserve.unlink(missing_ok=True)
         with self._attempt():
@@ -137,7 +142,7 @@ class BagWriter:
                 return
             self._queue.append(chunk)
             self._queued_bytes += chunk.size
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _work(self) -> None:
         while True:
@@ -151,6 +156,7 @@ class BagWriter:
                     self._sink.add_chunk(chunk)
             with self._changed:
                 self._queued_bytes -= chunk.size
+                self._changed.notify_all()
 
     @contextlib.contextmanager
     def _attempt(self) -> Any:

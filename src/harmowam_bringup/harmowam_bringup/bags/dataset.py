@@ -14,14 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from harmowam_bringup.bags.bag import Bag, BagError
+from harmowam_bringup.bags.graph_recorder import SCORE
 from harmowam_bringup.bags.problems import Problems, Trouble, print_problems
 from harmowam_bringup.bags.progress import following
 from harmowam_bringup.bags.rows import Row, Rows, read_rows
-from harmowam_core.contract import load_contract
+from harmowam_core.contract import contract_for
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.wan_preset import load_any_preset
 from harmowam_gate.labels import interaction_labels
-from harmowam_sim.cell_node import SCORE_TOPIC
 from harmowam_sim.demonstrators import Rollout
 from harmowam_training.dataset import save_rollout
 
@@ -35,7 +35,7 @@ class DatasetOptions:
 
     out: Path
     preset: str = "compact"
-    contract: str = "franka_dual"
+    contract: str = ""
     successful: bool = False
     task: str = ""
     instruction: str = ""
@@ -54,7 +54,8 @@ def from_bags(paths: Sequence[Path], options: DatasetOptions, console: Console) 
 
     A bag that cannot be read is reported and passed over. ValueError if ``out`` has content, or if nothing at all could be stored.
     """
-    preset, contract = load_any_preset(options.preset), load_contract(options.contract)
+    preset = load_any_preset(options.preset)
+    contract = contract_for(preset, options.contract)
     kinematics = Kinematics(preset.load_cell())
     if options.out.exists() and any(options.out.iterdir()):
         raise ValueError(f"{options.out} has content already; name a new folder, or delete it")
@@ -72,7 +73,7 @@ def from_bags(paths: Sequence[Path], options: DatasetOptions, console: Console) 
             problems.add(Trouble.DAMAGED, str(path), str(error))
             bags.append({"bag": str(path), "rollouts": [], "problems": problems.to_json()})
             console.print(Text(str(error), style="red"))
-    report = {"rollouts": counts, "preset": options.preset, "contract": options.contract, "period_s": contract.period_s, "bags": bags}
+    report = {"rollouts": counts, "preset": options.preset, "contract": contract.name, "period_s": contract.period_s, "bags": bags}
     if not counts:
         raise ValueError("no demonstration in these recordings; what was wrong with them stands above")
     (options.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -103,12 +104,12 @@ def _store(
 def _scores(bag: Bag) -> list[_Scored]:
     """What the simulator thought, where there was one."""
     found = []
-    for item in bag.messages({SCORE_TOPIC}):
+    for item in bag.messages({SCORE}):
         try:
             score = json.loads(item.message.data)
             found.append(_Scored(item.time_ns, str(score["task"]), bool(score["success"])))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            bag.problems.add(Trouble.REFUSED, SCORE_TOPIC, f"{type(error).__name__}: {error}", item.time_ns)
+            bag.problems.add(Trouble.REFUSED, SCORE, f"{type(error).__name__}: {error}", item.time_ns)
     return found
 
 

@@ -35,7 +35,7 @@ def label_bag(path: Path, contract: Contract, cell: Cell, console: Console) -> t
         motion = read_motion(bag, contract, cell, Kinematics(cell), progress)
         labels = interaction_labels(motion.commanded, motion.positions, settings)
         times_s = (motion.times_ns - bag.started_ns) / 1e9
-        events = [
+        events: list[dict[str, Any]] = [
             {"time_s": round(float(times_s[frame]), 3), "arm": arm, "closes": bool(motion.commanded[frame, number] < 0.5)}
             for number, arm in enumerate(cell.arm_names)
             for frame in gripper_events(motion.commanded[:, number])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.experimental.events_executor import EventsExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
@@ -20,10 +20,11 @@ from rich.live import Live
 from rich.table import Table
 
 from harmowam_bringup.bags.bag_writer import BagWriter
+from harmowam_bringup.bags.dds import expect_large_images
 from harmowam_bringup.bags.graph_recorder import GraphRecorder, graph_topics
 from harmowam_bringup.session import GraphError
 from harmowam_bringup.summary import commit
-from harmowam_core.contract import load_contract
+from harmowam_core.contract import contract_for
 from harmowam_core.wan_preset import load_any_preset
 
 LOW_DISK_BYTES = 2**30
@@ -41,17 +42,18 @@ class RecordOptions:
     everything: bool = False
     jpeg: bool = False
     preset: str = "compact"
-    contract: str = "franka_dual"
+    contract: str = ""
     seconds: float = 0.0
 
 
-def describe(preset_name: str, contract_name: str) -> dict[str, str]:
-    """What a bag's metadata says of the stack: preset, contract, cell (whole), commit, time. Tasks and calibration come while recording."""
-    preset, contract = load_any_preset(preset_name), load_contract(contract_name)
+def describe(preset_name: str, contract_name: str = "") -> dict[str, str]:
+    """What a bag's metadata says of the stack; tasks and calibration are added while recording."""
+    preset = load_any_preset(preset_name)
+    contract = contract_for(preset, contract_name)
     return {
         "preset": preset_name,
-        "contract": contract_name,
-        "contract_yaml": json.dumps(contract.model_dump(mode="json")),
+        "contract": contract.name,
+        "contract_content": json.dumps(contract.model_dump(mode="json")),
         "cell": preset.cell,
         "cell_profile": json.dumps(preset.load_cell().model_dump(mode="json")),
         "commit": commit() or "unknown",
@@ -65,13 +67,14 @@ class DiskFullError(GraphError):
 
 def record(options: RecordOptions, console: Console) -> dict[str, Any]:
     """Record until SIGINT, SIGTERM, the end of time or of the disk; returns the counts. FileExistsError, DiskFullError."""
-    contract = load_contract(options.contract)
-    cell = load_any_preset(options.preset).load_cell()
-    wanted = None if options.everything else graph_topics(contract, cell) | set(options.topics)
+    preset = load_any_preset(options.preset)
+    known = graph_topics(contract_for(preset, options.contract), preset.load_cell())
+    wanted = None if options.everything else known | set(options.topics)
     writer = BagWriter(options.out, describe(options.preset, options.contract))
+    expect_large_images()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("recorder", enable_rosout=False, start_parameter_services=False)
-    executor = EventsExecutor()
+    executor = SingleThreadedExecutor()
     executor.add_node(node)
     recorder = GraphRecorder(node, writer, wanted, jpeg=options.jpeg)
     display = _Display(recorder, writer, console)
