@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import bag_writers
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -17,6 +18,8 @@ from PIL import Image as Picture
 from rerun.chunk import RrdReader
 from rich.console import Console
 from rosbags.rosbag2 import StoragePlugin
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
 
 from harmowam_bringup.watch import command, entities
 from harmowam_bringup.watch.bench import summary
@@ -198,6 +201,9 @@ def everything() -> list[tuple[str, int, Any]]:
 
 def test_a_bag_becomes_a_recording_and_every_view_has_something_to_show(tmp_path: Path) -> None:
     fast = [(topics.JOINT_STATES, START_NS + k * 10_000_000 + 1, messages.joint_state_to_message(joints(START_NS))) for k in range(110)]
+    jpeg = cv2.imencode(".jpg", scene(90))[1].tobytes()
+    compressed = CompressedImage(header=Header(stamp=messages.stamp_to_message(START_NS)), format="jpeg", data=jpeg)
+    fast.append((f"{topics.camera_image('scene')}/compressed", START_NS, compressed))
     items = sorted(everything() + fast, key=lambda item: item[1])
     bag = bag_writers.by_rosbags(tmp_path / "bag", items, StoragePlugin.MCAP)
     command.watch(CELL, Console(quiet=True), bag=bag, web=False, save=tmp_path / "b.rrd", port=9090, seconds=0.0)
@@ -207,6 +213,7 @@ def test_a_bag_becomes_a_recording_and_every_view_has_something_to_show(tmp_path
     origins |= {entities.TIMING, entities.SAID, entities.WORKSPACE, entities.GROUNDING, *map(entities.path, Expert)}
     origins |= {entities.camera(camera.name) for camera in CELL.cameras}
     assert not [origin for origin in origins if not any(entity == origin or entity.startswith(f"{origin}/") for entity in logged.rows)]
+    assert len(logged.values(entities.camera("scene"), "blob")) == 12 + 1  # the compressed one too
     assert 10 <= len(logged.values(entities.joint("left_fr3_joint1"), "quaternion")) <= 14  # of 122 that were recorded
 
 

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from harmowam_bringup.bags.bag import Bag
 from harmowam_bringup.bags.problems import print_problems
 from harmowam_bringup.watch.blueprint import watch_blueprint
-from harmowam_bringup.watch.feeds import PERIOD_S, Feed, feeds, show
+from harmowam_bringup.watch.feeds import PERIOD_S, Feed, feeds, show, with_compressed
 from harmowam_bringup.watch.rerun_log import APPLICATION, RerunLog
 from harmowam_bringup.watch.viewer import saving, viewer
 from harmowam_core.cell import Cell
@@ -36,7 +36,7 @@ def watch(cell: Cell, console: Console, *, bag: Path | None, web: bool, save: Pa
             if bag is None:
                 _watch_graph(shown, log, seconds, console)
             else:
-                _watch_bag(bag, shown, log, console)
+                _watch_bag(bag, with_compressed(shown), log, console)
                 if save is None:
                     stream.flush()
                     console.print("  all of the bag is there; Ctrl-C ends the viewer")

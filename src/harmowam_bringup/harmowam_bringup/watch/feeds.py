@@ -45,6 +45,11 @@ def feeds(cell: Cell) -> dict[str, Feed]:
     }
 
 
+def with_compressed(shown: dict[str, Feed]) -> dict[str, Feed]:
+    """Also compressed images, which bags may hold instead of plain ones."""
+    return shown | {f"{topic}/compressed": feed for topic, feed in shown.items() if feed.kind is Image}
+
+
 def show(feed: Feed, log: RerunLog, topic: str, message: Any, received_ns: int) -> None:
     """Show a message; one that cannot be used is named in the log instead."""
     try:

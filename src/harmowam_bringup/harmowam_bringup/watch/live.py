@@ -15,6 +15,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
+from harmowam_bringup.bags.dds import expect_large_images
 from harmowam_bringup.watch.feeds import Feed
 
 Take = Callable[[], Iterator[tuple[str, int, Any]]]
@@ -23,6 +24,7 @@ Take = Callable[[], Iterator[tuple[str, int, Any]]]
 @contextmanager
 def listening(feeds: dict[str, Feed]) -> Iterator[Take]:
     """Subscribe to the graph; what is yielded gives (topic, time of publication in ns, message) of all that is new."""
+    expect_large_images()
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node(f"harmowam_watch_{os.getpid()}", context=context, enable_rosout=False, start_parameter_services=False)
