@@ -145,6 +145,25 @@ def test_status_is_a_table() -> None:
     assert "/arbiter: images: [frozen]" in rows and "gate: holding (image frozen), transit, expert none, score –" in text
 
 
+def test_status_goes_on_until_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harmowam_bringup.session import GraphClient, NodeStatus
+    from harmowam_core.health import Level
+
+    turns: list[float] = []
+
+    def spin_for(graph: GraphClient, seconds: float) -> None:
+        turns.append(seconds)
+        if len(turns) > 2:
+            raise KeyboardInterrupt
+        level = Level.OK if len(turns) == 1 else Level.ERROR
+        graph.nodes["/arbiter"] = NodeStatus("active", level, f"turn {len(turns)}", {"tick p95 (ms)": "3.1"})
+
+    monkeypatch.setattr(GraphClient, "spin_for", spin_for)
+    result = run(app, ["status", "--watch"])
+    assert result.exit_code == 1 and len(turns) == 3
+    assert "/arbiter" in result.output and "3.1" in result.output and "turn 2" in result.output
+
+
 def test_status_and_do_without_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     from harmowam_bringup import operator
     from harmowam_bringup.session import free_domain

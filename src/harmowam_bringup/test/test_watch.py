@@ -21,7 +21,7 @@ from rosbags.rosbag2 import StoragePlugin
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from harmowam_bringup.watch import command, entities
+from harmowam_bringup.watch import bench, command, entities
 from harmowam_bringup.watch.bench import summary
 from harmowam_bringup.watch.blueprint import watch_blueprint
 from harmowam_bringup.watch.feeds import feeds, show
@@ -281,3 +281,13 @@ def test_what_watching_costs_is_told_against_nobody() -> None:
     assert result["watchers"]["nobody"] == {"actions_per_s": 60, "observation_to_trajectory_p95_ms": 200, "watcher_cpu_percent": 3.0}
     assert result["cost"]["rerun"] == {"actions_per_s": 0.05, "observation_to_trajectory_p95_ms": 0.05} and not result["within_limit"]
     assert result["cost"]["rviz"] == {"actions_per_s": 0.0, "observation_to_trajectory_p95_ms": -0.005}
+
+
+def test_bench_watch_measures_every_way_of_watching(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins for the nodes; the watchers are the real ones."""
+    monkeypatch.setattr(bench, "SETTLE_S", 2.0)
+    results = bench.bench_watch(bench.WatchBenchOptions(seconds=3.0, repetitions=1, out=tmp_path), Console(quiet=True))
+    assert set(results["watchers"]) == {"nobody", "rerun", "rviz"} and set(results["cost"]) == {"rerun", "rviz"}
+    assert all(found["actions_per_s"] > 10 for found in results["watchers"].values())
+    assert results["watchers"]["rerun"]["watcher_cpu_percent"] > 0 and results["watchers"]["nobody"]["watcher_cpu_percent"] == 0
+    assert (tmp_path / "latest/watch.json").is_file()

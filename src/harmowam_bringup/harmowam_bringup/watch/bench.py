@@ -58,13 +58,14 @@ def bench_watch(options: WatchBenchOptions, console: Console) -> dict[str, Any]:
     folder = new_results_dir(options.out)
     measured: dict[str, list[dict[str, float]]] = {watcher: [] for watcher in WATCHERS}
     with GraphSession(launch, folder / "nodes.log", domain_id) as session:
-        recorder = Recorder(session.node, load_cell(), pictures=False)
         wait_until_active(session, console)
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task("measuring", total=options.repetitions * len(WATCHERS))
             for repetition in range(options.repetitions):
                 for turn in range(len(WATCHERS)):
                     watcher = list(WATCHERS)[(turn + repetition) % len(WATCHERS)]
+                    bag = folder / f"{watcher}_{repetition}"
+                    recorder = Recorder(session.node, bag, load_cell(), preset=options.preset, pictures=False)
                     with _watching(WATCHERS[watcher], domain_id) as cpu_s:
                         measured[watcher].append(_measure(session, recorder, instruction, options.seconds, cpu_s))
                     progress.advance(bar)
@@ -114,14 +115,16 @@ def _measure(session: GraphSession, recorder: Recorder, instruction: str, second
             before_s = cpu_s()
             recorder.restart()
 
-    while (left_s := end_s - time.monotonic()) > 0:
-        session.execute(instruction, left_s + 10.0, on_wait=on_wait, stop=lambda: time.monotonic() >= end_s)
-    recorder.stop()
+    with recorder:
+        while (left_s := end_s - time.monotonic()) > 0:
+            session.execute(instruction, left_s + 10.0, on_wait=on_wait, stop=lambda: time.monotonic() >= end_s)
+        recorder.stop()
+        used_s = cpu_s() - before_s
     found = figures(recorder.recording())
     return {
         "actions_per_s": found["actions_per_s"],
         "observation_to_trajectory_p95_ms": found["observation_to_trajectory_ms"]["p95"],
-        "watcher_cpu_percent": round(100 * (cpu_s() - before_s) / seconds, 1),
+        "watcher_cpu_percent": round(100 * used_s / seconds, 1),
     }
 
 
