@@ -43,8 +43,10 @@ def bench_graph(options: BenchOptions, console: Console) -> dict[str, Any]:
     domain_id = free_domain()
     launch = launch_simulation(run, domain_id, None)
     folder = new_results_dir(options.out)
-    with GraphSession(launch, folder / "nodes.log", domain_id) as session:
-        recorder = Recorder(session.node, load_cell(), pictures=False)
+    with (
+        GraphSession(launch, folder / "nodes.log", domain_id) as session,
+        Recorder(session.node, folder / "bag", load_cell(), preset=options.preset, pictures=False) as recorder,
+    ):
         wait_until_active(session, console)
         console.print(f"  measuring for {options.seconds:.0f} s after {WARM_UP_S:.0f} s of warming up")
         cpu = _Cpu(session.supervisor.pids)

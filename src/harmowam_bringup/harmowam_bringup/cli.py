@@ -29,6 +29,16 @@ ELSEWHERE = {
     "list": ("harmowam_bringup.profile.command", "listed"),
     "wait": ("harmowam_bringup.startup", "wait"),
     "activate": ("harmowam_bringup.startup", "activate"),
+    "calibrate-drift": ("harmowam_training.calibrate_drift", "calibrate_drift"),
+    "watch": ("harmowam_bringup.watch.commands", "watch"),
+    "urdf": ("harmowam_bringup.watch.commands", "urdf"),
+    "bench watch": ("harmowam_bringup.watch.commands", "bench_watch"),
+    "record": ("harmowam_bringup.bags.commands", "record"),
+    "bench record": ("harmowam_bringup.bags.commands", "bench_record"),
+    "bag": ("harmowam_bringup.bags.commands", "bench_bag"),
+    "publish-cameras": ("harmowam_bringup.bags.commands", "publish_cameras"),
+    "from-bags": ("harmowam_bringup.bags.commands", "from_bags"),
+    "labels": ("harmowam_bringup.bags.commands", "labels"),
     "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
     "cameras": ("harmowam_bringup.cameras.command", "cameras"),
     "camera-node": ("harmowam_bringup.cameras.bench", "camera_node"),
@@ -37,14 +47,16 @@ ELSEWHERE = {
     "wrist": ("harmowam_bringup.calibration.command", "wrist"),
     "scene": ("harmowam_bringup.calibration.command", "scene"),
 }
-"""Commands whose options another package defines: module and function, imported when called."""
+"""Commands whose options another module defines: module and function, imported when called; "group command" where the name is taken."""
 
 
 class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in ELSEWHERE:
-            command = _load(name)
+        grouped = f"{ctx.info_name} {name}"
+        for known in (grouped, name):
+            if known in ELSEWHERE:
+                return name, _load(known), rest
         return name, command, rest
 
 
@@ -53,7 +65,7 @@ def _load(name: str) -> Any:
 
     module, function = ELSEWHERE[name]
     alone = typer.Typer(add_completion=False)
-    alone.command(name)(getattr(import_module(module), function))
+    alone.command(name.split()[-1])(getattr(import_module(module), function))
     return typer.main.get_command(alone)
 
 
@@ -64,6 +76,8 @@ profile = typer.Typer(cls=_Group, no_args_is_help=True, help="Robot profiles: wh
 app.add_typer(profile, name="profile")
 calibrate = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure where the cameras are, and write it to the cell profile.")
 app.add_typer(calibrate, name="calibrate")
+dataset = typer.Typer(cls=_Group, no_args_is_help=True, help="Training sets.")
+app.add_typer(dataset, name="dataset")
 
 Json = Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE; without FILE to standard output.")]
 Task = Annotated[str, typer.Option(help="Task laid out on the table.")]
@@ -159,6 +173,22 @@ def _camera_node() -> None: ...
 def _calibration() -> None: ...
 
 
+@app.command("watch", help="See a running graph, or a bag, in Rerun: arms, cameras, imagination, experts, gate, latencies, drift.")
+def _watch() -> None: ...
+
+
+@app.command("urdf", help="Print the whole cell as one URDF, for robot_state_publisher.")
+def _urdf() -> None: ...
+
+
+@bench.command("watch", help="What watching costs the graph: with Rerun, with what rviz subscribes to, and without.")
+def _bench_watch() -> None: ...
+
+
+@app.command("calibrate-drift", help="Find out how far imagination and reality part in normal runs of these weights.")
+def _calibrate_drift() -> None: ...
+
+
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _models() -> None: ...
 
@@ -181,6 +211,30 @@ def _wait() -> None: ...
 
 @app.command("activate", help="Configure and activate a node that does not bring itself up.")
 def _activate() -> None: ...
+
+
+@app.command("record", help="Record the running graph to a rosbag2 (MCAP).")
+def _record() -> None: ...
+
+
+@app.command("labels", help="Interaction and transit in recordings, from gripper events and heights, on a timeline.")
+def _labels() -> None: ...
+
+
+@dataset.command("from-bags", help="Make a training set of recorded demonstrations.")
+def _from_bags() -> None: ...
+
+
+@bench.command("record", help="Three 640x480 cameras at 30 Hz beside the graph: lost messages, and what the recorder costs.")
+def _bench_record() -> None: ...
+
+
+@bench.command("bag", help="How much faster than real time a bag is read and decoded.")
+def _bench_bag() -> None: ...
+
+
+@bench.command("publish-cameras", help="Publish made-up camera images, to measure what listens.")
+def _publish_cameras() -> None: ...
 
 
 @bench.command("planner", help="Random moves of both arms among clutter: success, planning times, collisions by an independent checker.")
@@ -279,16 +333,17 @@ def _ask(service: str, json: str) -> None:
 @app.command()
 def status(
     seconds: Annotated[float, typer.Option(min=0.5, help="How long to listen.")] = 2.5,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
     json: Json = "",
 ) -> None:
     """What the nodes of a running graph and its gate say of themselves; exit 1 if any has a fault or none is heard."""
     console = _console(json)
     with _reported(console):
-        from harmowam_bringup.operator import listen, print_status
+        from harmowam_bringup.status import listen, show_live, status_table
 
-        heard = listen(seconds)
-    if json != "-":
-        print_status(heard, console)
+        heard = show_live(console) if watch else listen(seconds)
+    if json != "-" and not watch:
+        console.print(status_table(heard))
     _write(json, heard)
     raise typer.Exit(0 if heard["nodes"] and all(node["level"] != "ERROR" for node in heard["nodes"].values()) else FAILED)
 

@@ -151,9 +151,13 @@ def _run_graph(
 
     watcher = Watcher(console)
     begin_s = time.monotonic()
-    with GraphSession(launch, folder / "nodes.log", domain_id, on_line) as session:
+    with (
+        GraphSession(launch, folder / "nodes.log", domain_id, on_line) as session,
+        Recorder(
+            session.node, folder / "bag", load_cell(), preset=options.preset, on_gate=watcher.on_gate, on_score=watcher.on_score
+        ) as recorder,
+    ):
         console.print(f"  {len(launch.processes)} processes in ROS domain {domain_id}; what they say is in {folder / 'nodes.log'}")
-        recorder = Recorder(session.node, load_cell(), on_gate=watcher.on_gate, on_score=watcher.on_score)
         wait_until_active(session, console)
         console.print(f"  all nodes are active after {time.monotonic() - begin_s:.1f} s")
         watcher.start()
@@ -255,7 +259,7 @@ def _conclude(console: Console, summary: dict[str, Any], folder: Path) -> None:
     )
     for text in audit["first"] or (audit["live"] or {}).get("first", []):
         console.print(Text(f"  {text}", style="yellow"))
-    console.print(f"  {folder / 'summary.json'}\n  {folder / 'video.mp4'}\n  {folder / 'report.html'}")
+    console.print(f"  {folder / 'summary.json'}\n  {folder / 'video.mp4'}\n  {folder / 'report.html'}\n  {folder / 'bag'}")
 
 
 def to_json(summary: dict[str, Any]) -> str:

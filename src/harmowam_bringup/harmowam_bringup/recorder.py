@@ -1,147 +1,151 @@
-"""Records the graph's topics: kept serialized while the graph runs (it needs the processor), decoded afterwards."""
+"""Records a run of the graph to a bag, with a live eye on gate and score, and reads it back as a Recording."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
 from harmowam_msgs.msg import GateState as GateStateMsg
-from harmowam_msgs.msg import Imagination as ImaginationMsg
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import Image
-from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import String
-from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 
+from harmowam_bringup.bags.bag import Bag
+from harmowam_bringup.bags.bag_writer import BagWriter
+from harmowam_bringup.bags.graph_recorder import SCORE, GraphRecorder, graph_topics
+from harmowam_bringup.bags.problems import Trouble
+from harmowam_bringup.bags.record import DiskFullError, describe
 from harmowam_bringup.recording import Picture, Received, Recording
 from harmowam_core import messages, topics
 from harmowam_core.cell import Cell
-from harmowam_core.qos import SENSOR
+from harmowam_core.contract import contract_for
 from harmowam_core.stages import Expert, StageError
 from harmowam_core.status import GateState
+from harmowam_core.wan_preset import load_any_preset
 
-SCORE = "/sim/score"
-_RELIABLE = QoSProfile(depth=100)
-
-
-@dataclass(frozen=True)
-class _Topic:
-    kind: type
-    qos: QoSProfile
-    keep: Callable[[Recording, int, Any], None]  # decode a message and file it
+Keep = Callable[[Recording, int, Any], None]
+"""Decodes a message and files it, with the time it was received."""
 
 
 class Recorder:
-    """Subscribes a node to the graph; ``on_gate`` and ``on_score`` are called live."""
+    """``with Recorder(node, folder, cell) as recorder: …`` then ``recorder.recording()``; ``on_gate`` and ``on_score`` are called live."""
 
     def __init__(
         self,
         node: Node,
+        folder: Path,
         cell: Cell,
         *,
+        preset: str = "compact",
         pictures: bool = True,
         on_gate: Callable[[GateState], None] = lambda state: None,
         on_score: Callable[[dict[str, Any]], None] = lambda score: None,
     ) -> None:
-        self._clock = node.get_clock()
-        self._topics = dict(_topics(cell, pictures))
-        self._raw: list[tuple[str, int, bytes]] = []
-        self._started_ns = self._ended_ns = self._clock.now().nanoseconds
-        live = {
-            topics.GATE_STATE: lambda data: on_gate(messages.gate_state_from_message(deserialize_message(data, GateStateMsg))),
-            SCORE: lambda data: on_score(json.loads(deserialize_message(data, String).data)),
-        }
-        self._subscriptions = [
-            node.create_subscription(topic.kind, name, self._callback(name, live.get(name)), topic.qos, raw=True)
-            for name, topic in self._topics.items()
+        self._node, self._folder, self._cell = node, folder, cell
+        images = set() if pictures else {topics.camera_image(camera.name) for camera in cell.cameras}
+        self._writer = BagWriter(folder, describe(preset))
+        self._graph = GraphRecorder(node, self._writer, graph_topics(contract_for(load_any_preset(preset)), cell) - images)
+        self._listeners = [
+            node.create_subscription(
+                GateStateMsg, topics.GATE_STATE, lambda m: on_gate(messages.gate_state_from_message(m)), QoSProfile(depth=10)
+            ),
+            node.create_subscription(String, SCORE, lambda m: on_score(json.loads(m.data)), QoSProfile(depth=10)),
         ]
+        self._started_ns = self._ended_ns = self._now_ns()
 
-    def _callback(self, name: str, live: Callable[[bytes], None] | None) -> Callable[[bytes], None]:
-        def receive(data: bytes) -> None:
-            self._raw.append((name, self._clock.now().nanoseconds, data))
-            if live is not None:
-                live(data)
+    def __enter__(self) -> Self:
+        return self
 
-        return receive
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._graph.stop()
+        for listener in self._listeners:
+            self._node.destroy_subscription(listener)
+        self._writer.close()
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
 
     def restart(self) -> None:
-        """Forget what came so far; the recording starts now."""
-        self._raw.clear()
-        self._started_ns = self._clock.now().nanoseconds
+        """What counts starts now; the bag has also what came before."""
+        self._started_ns = self._now_ns()
 
     def stop(self) -> None:
-        """The recording ends now."""
-        self._ended_ns = self._clock.now().nanoseconds
+        """What counts ends now."""
+        self._ended_ns = self._now_ns()
 
     def recording(self) -> Recording:
-        """Decode what came between ``restart`` and ``stop``; what cannot be decoded is listed in ``malformed``."""
-        recording = Recording(started_ns=self._started_ns, ended_ns=self._ended_ns)
-        for name, received_ns, data in self._raw:
-            if received_ns > self._ended_ns:
-                continue
-            topic = self._topics[name]
+        """What came between ``restart`` and ``stop``, once the bag is closed; DiskFullError if it is not whole."""
+        if self._writer.error is not None:
+            raise DiskFullError(f"the recording in {self._folder} ended early: {self._writer.error}; free space and run again")
+        return read_recording(self._folder, self._cell, self._started_ns, self._ended_ns)
+
+
+def read_recording(folder: Path, cell: Cell, started_ns: int, ended_ns: int) -> Recording:
+    """A part of a bag, decoded; what cannot be is listed in ``malformed``. Images are views of the file."""
+    recording = Recording(started_ns=started_ns, ended_ns=ended_ns)
+    keep = dict(_topics(cell))
+    with Bag(folder) as bag:
+        for item in bag.messages(keep.keys(), started_ns, ended_ns + 1):
             try:
-                topic.keep(recording, received_ns, deserialize_message(data, topic.kind))
+                keep[item.topic](recording, item.time_ns, item.message)
             except (StageError, json.JSONDecodeError) as error:
-                recording.malformed.append(f"{name}: {error}")
-        return recording
+                recording.malformed.append(f"{item.topic}: {error}")
+        recording.malformed += [f"{problem.topic}: {problem.text}" for problem in bag.problems.of(Trouble.MALFORMED)]
+    return recording
 
 
-def _topics(cell: Cell, pictures: bool) -> Iterator[tuple[str, _Topic]]:
-    if pictures:
-        for camera in cell.cameras:
-            yield topics.camera_image(camera.name), _Topic(Image, SENSOR, _picture(camera.name))
+def _topics(cell: Cell) -> Iterator[tuple[str, Keep]]:
+    for camera in cell.cameras:
+        yield topics.camera_image(camera.name), _picture(camera.name)
     for expert in Expert:
-        yield topics.chunk(expert), _Topic(ActionChunkMsg, _RELIABLE, _chunk)
+        yield topics.chunk(expert), _chunk
     for name in (cell.controllers.arm_topic, cell.controllers.gripper_topic):
-        yield name, _Topic(JointTrajectoryMsg, _RELIABLE, _trajectory(name))
-    yield topics.JOINT_STATES, _Topic(JointStateMsg, SENSOR, _joint_state)
-    yield topics.IMAGINATION, _Topic(ImaginationMsg, _RELIABLE, _imagination)
-    yield topics.GATE_STATE, _Topic(GateStateMsg, _RELIABLE, _gate)
-    yield SCORE, _Topic(String, _RELIABLE, _score)
-    yield topics.AUDITOR_VERDICT, _Topic(String, _RELIABLE, _verdict)
+        yield name, _trajectory(name)
+    yield topics.JOINT_STATES, _joint_state
+    yield topics.IMAGINATION, _imagination
+    yield topics.GATE_STATE, _gate
+    yield SCORE, _score
+    yield topics.AUDITOR_VERDICT, _verdict
 
 
-def _picture(camera: str) -> Callable[[Recording, int, Image], None]:
-    def keep(recording: Recording, received_ns: int, message: Image) -> None:
+def _picture(camera: str) -> Keep:
+    def keep(recording: Recording, received_ns: int, message: Any) -> None:
         picture = Picture(messages.stamp_from_message(message.header.stamp), messages.image_from_message(message))
         recording.pictures.setdefault(camera, []).append(Received(received_ns, picture))
 
     return keep
 
 
-def _trajectory(name: str) -> Callable[[Recording, int, JointTrajectoryMsg], None]:
-    def keep(recording: Recording, received_ns: int, message: JointTrajectoryMsg) -> None:
+def _trajectory(name: str) -> Keep:
+    def keep(recording: Recording, received_ns: int, message: Any) -> None:
         recording.trajectories.setdefault(name, []).append(Received(received_ns, message))
 
     return keep
 
 
-def _chunk(recording: Recording, received_ns: int, message: ActionChunkMsg) -> None:
+def _chunk(recording: Recording, received_ns: int, message: Any) -> None:
     chunk = messages.chunk_from_message(message)
     recording.chunks[chunk.source].append(Received(received_ns, chunk))
 
 
-def _joint_state(recording: Recording, received_ns: int, message: JointStateMsg) -> None:
+def _joint_state(recording: Recording, received_ns: int, message: Any) -> None:
     recording.joint_states.append(Received(received_ns, messages.joint_state_from_message(message)))
 
 
-def _imagination(recording: Recording, received_ns: int, message: ImaginationMsg) -> None:
+def _imagination(recording: Recording, received_ns: int, message: Any) -> None:
     recording.imaginations.append(Received(received_ns, messages.imagination_from_message(message)))
 
 
-def _gate(recording: Recording, received_ns: int, message: GateStateMsg) -> None:
+def _gate(recording: Recording, received_ns: int, message: Any) -> None:
     recording.gate.append(Received(received_ns, messages.gate_state_from_message(message)))
 
 
-def _score(recording: Recording, received_ns: int, message: String) -> None:
+def _score(recording: Recording, received_ns: int, message: Any) -> None:
     recording.scores.append(Received(received_ns, json.loads(message.data)))
 
 
-def _verdict(recording: Recording, received_ns: int, message: String) -> None:
+def _verdict(recording: Recording, received_ns: int, message: Any) -> None:
     recording.live_verdict = json.loads(message.data)

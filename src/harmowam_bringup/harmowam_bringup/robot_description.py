@@ -102,7 +102,7 @@ def _add_camera(robot: Element, cell: Cell, camera: Camera) -> None:
     parent = cell.base_frame if camera.mounted_on is None else f"{camera.mounted_on}_tcp"
     frame = optical_frame(camera.name)
     ElementTree.SubElement(robot, "link", name=frame)
-    _fix(robot, parent, frame, camera.position, Rotation.from_matrix(camera.rotation))
+    _fix(robot, parent, frame, tuple(camera.origin), Rotation.from_matrix(camera.rotation))
 
 
 def _add_link(robot: Element, name: str, source: Element, meshes: Sequence[VisualMesh]) -> None:

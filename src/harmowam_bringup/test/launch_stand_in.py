@@ -22,9 +22,11 @@ CLASSES = {
     ],
     "launch.event_handlers": ["OnProcessExit"],
     "launch.launch_description_sources": ["AnyLaunchDescriptionSource"],
-    "launch.substitutions": ["LaunchConfiguration", "PathJoinSubstitution"],
+    "launch.conditions": ["IfCondition"],
+    "launch.substitutions": ["Command", "FindExecutable", "LaunchConfiguration", "PathJoinSubstitution"],
     "launch_ros": [],
     "launch_ros.actions": ["Node"],
+    "launch_ros.parameter_descriptions": ["ParameterValue"],
     "launch_ros.substitutions": ["ExecutableInPackage", "FindPackageShare"],
 }  # fmt: skip
 

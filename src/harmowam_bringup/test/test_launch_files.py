@@ -1,12 +1,14 @@
-"""The project's own YAML launch files."""
+"""The project's own launch files; real_robot.launch.py has a file of tests for itself."""
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
+from launch_stand_in import description_of
 
 from harmowam_bringup.drill.relayed import relayed_topics
 from harmowam_bringup.launch_yaml import declared_arguments, read_launch
@@ -39,7 +41,14 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
     }  # fmt: skip
     assert values("auditor") == {"cell": "franka_dual", "autostart": True} and nodes["auditor"].respawn
     for node in list(nodes)[1:-1]:
-        assert values(node) == {"preset": "mine", "weights_directory": "", "device": "cpu", "backend": "openvino", "autostart": True}
+        assert values(node) == {
+            "preset": "mine",
+            "contract": "",
+            "weights_directory": "",
+            "device": "cpu",
+            "backend": "openvino",
+            "autostart": True,
+        }
         assert nodes[node].respawn
     assert nodes["cell"].shutdown_on_exit and not nodes["cell"].respawn
 
@@ -116,7 +125,22 @@ def test_every_argument_is_described(installed: Path, name: str) -> None:
     assert arguments and all(argument.description and argument.default is not None for argument in arguments.values())
 
 
-def test_rviz_shows_the_graphs_topics() -> None:
-    text = (SOURCE / "rviz/harmowam.rviz").read_text()
-    yaml.safe_load(text)
-    assert all(topic in text for topic in (topics.MARKERS, topics.PREVIEW, topics.camera_image("scene"), topics.camera_image("wrist_left")))
+def test_rviz_starts_with_the_robot(monkeypatch: pytest.MonkeyPatch) -> None:
+    entities = description_of(SOURCE / "launch/rviz.launch.py", monkeypatch)
+    declared = [entity for entity in entities if entity.kind == "DeclareLaunchArgument"]
+    assert [entity.args[0] for entity in declared] == ["cell", "robot_state_publisher", "rviz_config", "use_sim_time"]
+    assert all(entity.options["description"] for entity in declared)
+    assert [entity.options["package"] for entity in entities if entity.kind == "Node"] == ["robot_state_publisher", "rviz2"]
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "launch").glob("*.launch.py")), ids=lambda path: path.name)
+def test_python_launch_files_need_nothing_that_a_system_python_lacks(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else alias.name).split(".")[0]  # type: ignore[union-attr]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported <= {"launch", "launch_ros", *sys.stdlib_module_names}
+    assert all(ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name != "on_exit")

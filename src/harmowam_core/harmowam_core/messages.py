@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
@@ -19,7 +20,7 @@ from harmowam_msgs.msg import Imagination as ImaginationMsg
 from harmowam_msgs.msg import Task as TaskMsg
 from harmowam_msgs.msg import Tensor as TensorMsg
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
@@ -27,7 +28,18 @@ from trajectory_msgs.msg import JointTrajectoryPoint
 
 from harmowam_core.cell import Camera
 from harmowam_core.image_codec import pixels
-from harmowam_core.stages import ActionChunk, Drift, Expert, GroundedPoint, Imagination, JointState, JointTrajectory, Phase, StageError, UInt8
+from harmowam_core.stages import (
+    ActionChunk,
+    Drift,
+    Expert,
+    GroundedPoint,
+    Imagination,
+    JointState,
+    JointTrajectory,
+    Phase,
+    StageError,
+    UInt8,
+)
 from harmowam_core.status import GateState, Reason, Status, Task
 
 BASE_FRAME = "base"
@@ -89,11 +101,13 @@ def image_to_message(image: UInt8, stamp_ns: int, frame_id: str) -> Image:
     )
 
 
-def image_from_message(message: Image) -> UInt8:
-    """An 8-bit colour or grey message, rows padded or not, to (H, W, 3) uint8 RGB.
+def image_from_message(message: Image | CompressedImage) -> UInt8:
+    """An 8-bit colour or grey message, rows padded or not, or a compressed one, to (H, W, 3) uint8 RGB.
 
-    ``is_bigendian`` says nothing about bytes, so it is not read.
+    ``is_bigendian`` says nothing about bytes, so it is not read. The result may share the message's memory.
     """
+    if hasattr(message, "format"):
+        return _decompressed(message)
     channels = IMAGE_CHANNELS.get(message.encoding)
     if channels is None:
         raise StageError(f"image.encoding is '{message.encoding}', expected one of {sorted(IMAGE_CHANNELS)}")
@@ -111,6 +125,14 @@ def depth_to_message(depth_mm: NDArray[np.uint16], stamp_ns: int, frame_id: str)
     height, width = depth_mm.shape
     data = array("B", depth_mm.astype("<u2", copy=False).tobytes())
     return Image(header=_header(stamp_ns, frame_id), height=height, width=width, encoding="16UC1", step=2 * width, data=data)
+
+
+def _decompressed(message: CompressedImage) -> UInt8:
+    data = np.frombuffer(message.data, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    if image is None:
+        raise StageError(f"compressed image of format '{message.format}' with {data.size} bytes cannot be decoded, expected JPEG or PNG")
+    return np.asarray(image, dtype=np.uint8)
 
 
 def optical_frame(camera: str) -> str:

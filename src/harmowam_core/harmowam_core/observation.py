@@ -6,14 +6,14 @@ Plain Python: nodes feed it from their callbacks (one thread), lock-step evaluat
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from harmowam_core.cell import Cell
 from harmowam_core.images import prepare_image
-from harmowam_core.stages import JointState, Observation, StageError, UInt8
+from harmowam_core.stages import Float64, JointState, Observation, StageError, UInt8
 
 if TYPE_CHECKING:
     from harmowam_core.kinematics import Kinematics
@@ -31,9 +31,18 @@ class ObservationAssembler:
 
     sizes: camera name -> (height, width) the models see; these cameras are all required.
     max_skew_s: furthest that an image or joint state may lie from the observation's stamp.
+    joint_names: what joint states call the cell's arm and finger joints, in the cell's order; None: as the cell does.
     """
 
-    def __init__(self, cell: Cell, kinematics: Kinematics, sizes: Mapping[str, tuple[int, int]], *, max_skew_s: float = 0.1) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        kinematics: Kinematics,
+        sizes: Mapping[str, tuple[int, int]],
+        *,
+        max_skew_s: float = 0.1,
+        joint_names: Sequence[str] | None = None,
+    ) -> None:
         for camera in sizes:
             cell.camera(camera)  # KeyError names the cameras there are
         if not max_skew_s > 0:
@@ -44,7 +53,7 @@ class ObservationAssembler:
         self._max_skew_s = max_skew_s
         self._images: dict[str, deque[tuple[int, UInt8]]] = {camera: deque() for camera in sizes}
         self._joints: deque[tuple[int, JointState]] = deque()
-        self._names = cell.arm_joint_names + cell.finger_joint_names
+        self._names = tuple(joint_names or cell.arm_joint_names + cell.finger_joint_names)
         self._instruction = ""
 
     @property
@@ -79,11 +88,21 @@ class ObservationAssembler:
             raise StageError(f"joint state lacks {missing}; it has {list(state.names)}")
         _keep(self._joints, state.stamp_ns, state)
 
+    def joints_at(self, stamp_ns: int) -> Float64:
+        """Joint positions nearest to ``stamp_ns``, (arm joints + fingers,), rad and m, in the cell's order; errors as of ``assemble``."""
+        joints = self._nearest("joint state", self._joints, stamp_ns)
+        return joints.positions[[joints.names.index(name) for name in self._names]]
+
+    def covers(self, stamp_ns: int) -> bool:
+        """Whether every input has something of this moment or later, so that nothing nearer is still to come."""
+        if not self._joints or not all(self._images.values()):
+            return False
+        return min(self._joints[-1][0], *(kept[-1][0] for kept in self._images.values())) >= stamp_ns
+
     def assemble(self, stamp_ns: int) -> Observation:
         """The observation at ``stamp_ns`` (usually the scene image's); NotReadyError names what is missing or too far off in time."""
         images = {camera: self._nearest(f"image of camera '{camera}'", kept, stamp_ns) for camera, kept in self._images.items()}
-        joints = self._nearest("joint state", self._joints, stamp_ns)
-        ordered = joints.positions[[joints.names.index(name) for name in self._names]]
+        ordered = self.joints_at(stamp_ns)
         arms = len(self._cell.arms)
         positions, orientations = self._kinematics.forward(ordered[:-arms])
         # A finger pressed onto its stop reads slightly beyond its travel.

@@ -15,14 +15,13 @@ from harmowam_msgs.msg import Task as TaskMsg
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
 
-from harmowam_core import topics
 from harmowam_core.backends import BACKENDS
+from harmowam_core.contract import contract_for
 from harmowam_core.health import Level
 from harmowam_core.image_codec import decoder_in_use
-from harmowam_core.kinematics import Kinematics
 from harmowam_core.lifecycle import ManagedNode
-from harmowam_core.messages import image_from_message, joint_state_from_message, stamp_from_message, task_from_message
-from harmowam_core.observation import NotReadyError, ObservationAssembler
+from harmowam_core.observation import NotReadyError
+from harmowam_core.observation_feed import ObservationFeed
 from harmowam_core.qos import LATCHED, SENSOR
 from harmowam_core.stages import Observation
 from harmowam_core.status import Task
@@ -30,6 +29,9 @@ from harmowam_core.wan_preset import load_any_preset
 from harmowam_core.worker import Worker
 
 LOG_PERIOD_S = 1.0
+LEAST_IMAGES_HZ, LEAST_JOINT_STATES_HZ = 4.0, 10.0
+LEAST_ANSWERS_HZ = 4.0
+"""Slower than this is worth a warning: of sensors, and of imaginations and chunks while there is a task."""
 
 
 class PolicyNode(ManagedNode):
@@ -39,7 +41,7 @@ class PolicyNode(ManagedNode):
     """
 
     cameras: tuple[str, ...] | None = None
-    """Cameras an observation needs; None: all of the cell's."""
+    """Cameras an observation needs; None: all that the contract names."""
 
     def __init__(self, name: str, model: Any = None) -> None:
         self._given_model = model
@@ -52,6 +54,9 @@ class PolicyNode(ManagedNode):
     def declare(self) -> None:
         """Parameters of every model."""
         self.parameter("preset", "compact", "Preset by name (harmowam_core/config/presets) or path.", read_only=True)
+        self.parameter(
+            "contract", "", "What is read from which topic: name or path; empty: the contract of the preset's cell.", read_only=True
+        )
         self.parameter("weights_directory", "", "Folder of the weights; empty: those that ship with the preset.", read_only=True)
         self.parameter("device", "cpu", "Where the model runs.", choices=("cpu", "cuda"), read_only=True)
         self.parameter("backend", "torch", "What runs the model's networks.", choices=BACKENDS, read_only=True)
@@ -78,17 +83,18 @@ class PolicyNode(ManagedNode):
     def configure(self) -> None:
         """Load preset and model, then listen to the sensors and the task."""
         preset = load_any_preset(self.value("preset"))
-        cell = preset.load_cell()
+        contract = contract_for(preset, self.value("contract"))
         torch.set_num_threads(self.value("threads"))
         self.get_logger().info(f"images are decoded by {decoder_in_use()}")
-        cameras = self.cameras or tuple(camera.name for camera in cell.cameras)
-        sizes = {name: preset.scene_size if name == "scene" else preset.wrist_size for name in cameras}
-        self._assembler = ObservationAssembler(cell, Kinematics(cell), sizes)
+        self._feed = ObservationFeed(contract, preset, self.cameras)
+        self._assembler = self._feed.assembler
         self.model = self._given_model if self._given_model is not None else self._load()
-        self.create_subscription(JointStateMsg, topics.JOINT_STATES, self._receive_joint_state, SENSOR)
-        self.create_subscription(TaskMsg, topics.TASK, self._receive_task, LATCHED)
-        for camera in cameras:
-            self.create_subscription(Image, topics.camera_image(camera), partial(self._receive_image, camera), SENSOR)
+        self.create_subscription(JointStateMsg, contract.observation.joints.topic, self._receive_joint_state, SENSOR)
+        self.create_subscription(TaskMsg, contract.observation.instruction.topic, self._receive_task, LATCHED)
+        self.health.expect("joint states", LEAST_JOINT_STATES_HZ)
+        for camera, topic in self._feed.image_topics.items():
+            self.health.expect(f"{camera} image", LEAST_IMAGES_HZ)
+            self.create_subscription(Image, topic, partial(self._receive_image, camera), SENSOR)
 
     def destroy_node(self) -> None:
         """End the worker first."""
@@ -104,6 +110,15 @@ class PolicyNode(ManagedNode):
         with self._model_lock:
             self.model = None
         self.task = None
+        for name in ("joint states", *(f"{camera} image" for camera in self._feed.image_topics)):
+            self.health.no_longer_expect(name)
+
+    def expect_while_busy(self, what: str, rate_hz: float = LEAST_ANSWERS_HZ) -> None:
+        """Warn if ``what`` is slow while there is a task; to be called when the task changes."""
+        if self.task is not None and self.task.task_id:
+            self.health.expect(what, rate_hz)
+        else:
+            self.health.no_longer_expect(what)
 
     def _load(self) -> Any:
         started = time.monotonic()
@@ -150,24 +165,21 @@ class PolicyNode(ManagedNode):
 
     def _receive_image(self, camera: str, message: Image) -> None:
         with self.reported(f"{camera} image"):
-            image, stamp_ns = image_from_message(message), stamp_from_message(message.header.stamp)
             with self._inputs_lock:
-                self._assembler.add_image(camera, image, stamp_ns)
+                stamp_ns = self._feed.put_image(camera, message)
             self.health.event(f"{camera} image")
             self.on_image(camera, stamp_ns)
 
     def _receive_joint_state(self, message: JointStateMsg) -> None:
         with self.reported("joint states"):
-            state = joint_state_from_message(message)
             with self._inputs_lock:
-                self._assembler.add_joint_state(state)
+                self._feed.put_joint_state(message)
             self.health.event("joint states")
 
     def _receive_task(self, message: TaskMsg) -> None:
         with self.reported("task"):
-            task = task_from_message(message)
             with self._inputs_lock:
-                self._assembler.set_instruction(task.instruction)
+                task = self._feed.put_task(message)
             self.task = task
             self.get_logger().info(f"task {task.task_id}: '{task.instruction}'" if task.task_id else "no task")
             self.on_task()

@@ -29,6 +29,10 @@ class ExpertNode(PolicyNode):
             raise StageError(f"the model is a {self.model.source.value} expert, expected a {self.source.value} one")
         self.create_subscription(ImaginationMsg, topics.IMAGINATION, self.worker.give, LATEST)
 
+    def on_task(self) -> None:
+        """Chunks are due while there is one."""
+        self.expect_while_busy("chunk")
+
     def work(self, item: ImaginationMsg) -> None:
         """Make a chunk of an imagination."""
         with self.reported("imagination"):

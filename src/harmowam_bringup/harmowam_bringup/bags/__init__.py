@@ -1,0 +1,1 @@
+"""Rosbag2 recordings: read from anywhere, written by ``harmowam record``."""

@@ -1,0 +1,117 @@
+"""Deserializes recorded messages: by the definitions in the bag, else by those of ROS 2 Jazzy and of the installed interface packages."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+Decoder = Callable[[bytes | memoryview], Any]
+
+
+class UnknownTypeError(ValueError):
+    """Nobody knows the definition of a message type."""
+
+
+class MalformedError(ValueError):
+    """Bytes that are no message of the type."""
+
+
+def decoder(msgtype: str, encoding: str = "", definition: str = "") -> Decoder:
+    """What turns serialized messages (CDR) of a type into objects with its fields; UnknownTypeError names the type.
+
+    encoding: "ros2msg" or "ros2idl" with the definition as bags hold it, or "" where the bag has none. Arrays are NumPy arrays that share
+    the bytes' memory. The decoder raises MalformedError. (rosbags' own refuses what ROS leaves after a message.)
+    """
+    try:
+        store = _recorded(msgtype, encoding, definition) if definition else _known(msgtype)
+        rules = store.get_msgdef(msgtype)
+    except (TypesysError, KeyError, ValueError) as error:
+        if definition:  # as good as none
+            return decoder(msgtype)
+        raise UnknownTypeError(
+            f"type {msgtype} is unknown here, and the bag has no definition of it; build its package and source it"
+        ) from error
+
+    def decode(data: bytes | memoryview) -> Any:
+        head = bytes(data[:2])
+        if head not in (b"\x00\x00", b"\x00\x01"):
+            raise MalformedError(f"a message of {len(data)} bytes begins with {head!r}, expected CDR")
+        read = rules.deserialize_cdr_le if head[1] else rules.deserialize_cdr_be
+        body = memoryview(data)[4:]
+        try:
+            message, end = read(body, 0, rules.cls, store)
+        except (SerdeError, struct.error, UnicodeDecodeError, ValueError, IndexError, MemoryError) as error:
+            raise MalformedError(f"a message of {len(data)} bytes is no {msgtype}: {error}") from error
+        if end > len(body):  # shorter is sound: ROS estimates the length of empty sequences, and leaves anything at the end
+            raise MalformedError(f"a message of {len(data)} bytes is no {msgtype}, which would have {end + 4}")
+        return message
+
+    return decode
+
+
+def _recorded(msgtype: str, encoding: str, definition: str) -> Typestore:
+    store = get_typestore(Stores.EMPTY)
+    store.register(get_types_from_idl(definition) if encoding == "ros2idl" else get_types_from_msg(definition, msgtype))
+    return store
+
+
+def _known(msgtype: str) -> Typestore:
+    store = get_typestore(Stores.ROS2_JAZZY)
+    _register_installed(store, msgtype)
+    return store
+
+
+def _register_installed(store: Typestore, msgtype: str) -> None:
+    """Add a type, and what it consists of, from the share folder of its package."""
+    if msgtype in store.fielddefs:
+        return
+    package, _, name = msgtype.split("/")
+    try:
+        path = Path(get_package_share_directory(package)) / "msg" / f"{name}.msg"
+        definitions = get_types_from_msg(path.read_text(), msgtype)
+    except (PackageNotFoundError, OSError) as error:
+        raise KeyError(msgtype) from error
+    for part in _parts(definitions[msgtype][1]):
+        _register_installed(store, part)
+    store.register(definitions)
+
+
+def _parts(description: Any) -> set[str]:
+    """Names of message types within a parsed definition."""
+    if isinstance(description, str):
+        return {description} if description.count("/") == 2 else set()
+    return set().union(*(_parts(item) for item in description)) if isinstance(description, list | tuple) else set()
+
+
+@cache
+def definition_of(msgtype: str) -> str:
+    """The definition of an installed type as bags hold it (``ros2msg``, with all it consists of); UnknownTypeError."""
+    try:
+        text, _ = _known(msgtype).generate_msgdef(msgtype, ros_version=2)
+    except (TypesysError, KeyError, ValueError) as error:
+        raise UnknownTypeError(f"type {msgtype} is not installed; build its package and source it") from error
+    return text
+
+
+@cache
+def type_hash(msgtype: str) -> str:
+    """The hash of an installed type by which publishers and bags name its version (RIHS01)."""
+    return str(_known(msgtype).hash_rihs01(msgtype))
+
+
+def message_class(msgtype: str) -> Any:
+    """ROS's own class of an installed type; UnknownTypeError."""
+    package, _, name = msgtype.split("/")
+    try:
+        return getattr(import_module(f"{package}.msg"), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise UnknownTypeError(f"type {msgtype} is not installed; build its package and source it") from error

@@ -1,0 +1,52 @@
+"""Watches the times of one topic's messages: gaps, stamps that go back or stand still."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+from typing import Any
+
+from harmowam_bringup.bags.problems import Problems, Trouble
+
+PERIODIC_FROM = 10
+"""Intervals that must be known before a longer one counts as a gap."""
+GAP_PERIODS, GAP_S = 3.0, 0.2
+"""A gap is longer than both: so many usual intervals, and so many seconds."""
+
+
+def stamp_of(message: Any) -> int | None:
+    """The header's stamp, ns; None without one, or where it was left at 0."""
+    stamp = getattr(getattr(message, "header", None), "stamp", None)
+    return None if stamp is None else (int(stamp.sec) * 10**9 + int(stamp.nanosec)) or None
+
+
+class StampWatch:
+    """Reports what is odd about the times of a topic, message by message."""
+
+    def __init__(self, topic: str, problems: Problems) -> None:
+        self._topic, self._problems = topic, problems
+        self._last_ns: int | None = None
+        self._intervals_s: deque[float] = deque(maxlen=30)
+
+    def see(self, stamp_ns: int | None, received_ns: int) -> None:
+        """The next message: its stamp (None: none, so that only gaps are looked for), and when it was recorded."""
+        time_ns = received_ns if stamp_ns is None else stamp_ns
+        last_ns, self._last_ns = self._last_ns, time_ns
+        if last_ns is None:
+            return
+        interval_s = (time_ns - last_ns) / 1e9
+        if interval_s <= 0:
+            if stamp_ns is not None and interval_s < 0:
+                words = f"the stamp goes back by {-interval_s:.3f} s"
+                self._problems.add(Trouble.OUT_OF_ORDER, self._topic, words, received_ns)
+                self._last_ns = last_ns  # or the return to order would look like a gap
+            elif stamp_ns is not None:
+                self._problems.add(Trouble.EQUAL_STAMPS, self._topic, "two messages have the same stamp", received_ns)
+            return
+        if len(self._intervals_s) >= PERIODIC_FROM:
+            usual_s = median(self._intervals_s)
+            if interval_s > max(GAP_PERIODS * usual_s, GAP_S):
+                words = f"{interval_s:.2f} s without a message, usually {usual_s:.3f} s"
+                self._problems.add(Trouble.GAP, self._topic, words, received_ns)
+                return
+        self._intervals_s.append(interval_s)
