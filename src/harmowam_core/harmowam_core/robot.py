@@ -20,11 +20,9 @@ class Tool(Strict):
     """The hand: where its centre point (TCP) lies in the frame of the arm's link ``flange``; z points out, the fingers move along y.
 
     palm_behind_tcp: from the TCP back to the hand's body, which reaches ``palm_half_width`` to each side along y.
-    elbow: the link that bends furthest out, watched for speed and height.
     """
 
     flange: str
-    elbow: str
     position: Vector3
     orientation: Quaternion
     palm_behind_tcp: float = Field(ge=0)

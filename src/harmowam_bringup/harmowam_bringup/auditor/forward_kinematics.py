@@ -53,12 +53,13 @@ class ForwardKinematics:
     """The arms of one cell: the same description at several bases. ValueError if the description does not fit the profile."""
 
     def __init__(self, cell: Cell) -> None:
-        self._tool = tool = cell.tool
+        self._tool, self._elbow = cell.tool, cell.safety.elbow_link
+        tool = self._tool
         self._chain = _chain(_find(cell.urdf), tool.flange)
         moving = sum(joint.moves for joint in self._chain)
-        if moving != len(cell.joints) or tool.elbow not in {joint.child for joint in self._chain}:
+        if moving != len(cell.joints) or self._elbow not in {joint.child for joint in self._chain}:
             raise ValueError(
-                f"{cell.urdf} has {moving} joints up to '{tool.flange}', expected {len(cell.joints)} and a link '{tool.elbow}'"
+                f"{cell.urdf} has {moving} joints up to '{tool.flange}', expected {len(cell.joints)} and a link '{self._elbow}'"
             )
         self._mount = Rotation.from_quat(tool.orientation).as_matrix()  # (3, 3) tool axes in the flange's frame
         self._base_rotation = np.array([Rotation.from_quat(arm.base_orientation).as_matrix() for arm in cell.arms])  # (A, 3, 3)
@@ -85,7 +86,7 @@ class ForwardKinematics:
                 index += 1
             else:
                 rotation = rotation @ joint.turned(_STRAIGHT)
-            if joint.child == self._tool.elbow:
+            if joint.child == self._elbow:
                 elbow, elbow_velocity, heights = place, moving, []
             heights.append(place[..., 2])
         across, out = rotation @ self._mount[:, 1], rotation @ self._mount[:, 2]

@@ -11,6 +11,7 @@ from harmowam_bringup.auditor.forward_kinematics import ForwardKinematics
 from harmowam_bringup.profile.ros2_control import TRAJECTORY_TYPE, controllers
 from harmowam_core.cell import Cell
 from harmowam_core.kinematics import Kinematics, KinematicsError
+from harmowam_gate.body import Body
 
 SINGULAR = 30.0
 """Condition number of the Jacobian beyond which home is no good place to start from (MoveIt Servo stops there)."""
@@ -19,7 +20,7 @@ AGREEMENT_M = 1e-4
 
 def lint(cell: Cell) -> list[str]:
     """Findings about a profile that is valid by itself (``load_cell``); empty where there are none."""
-    return [*_controllers_findings(cell), *_pose_findings(cell), *_camera_findings(cell), *_gripper_findings(cell)]
+    return [*_controllers_findings(cell), *_pose_findings(cell), *_solid_findings(cell), *_camera_findings(cell), *_gripper_findings(cell)]
 
 
 def lint_controllers(parameters: dict[str, Any]) -> Iterator[str]:
@@ -78,6 +79,13 @@ def _pose_findings(cell: Cell) -> Iterator[str]:
         if not inside.all():
             axis = "xyz"[int((~inside).argmax())]
             yield f"arm '{arm.name}': home is outside the workspace in {axis} ({tcp[index][int((~inside).argmax())]:.3f} m)"
+
+
+def _solid_findings(cell: Cell) -> Iterator[str]:
+    try:
+        Body(cell, Kinematics(cell))
+    except (FileNotFoundError, ValueError) as error:  # KinematicsError is one
+        yield str(error)
 
 
 def _camera_findings(cell: Cell) -> Iterator[str]:
