@@ -39,6 +39,7 @@ ELSEWHERE = {
     "publish-cameras": ("harmowam_bringup.bags.commands", "publish_cameras"),
     "from-bags": ("harmowam_bringup.bags.commands", "from_bags"),
     "labels": ("harmowam_bringup.bags.commands", "labels"),
+    "limits": ("harmowam_gate.bench_limits", "bench_limits"),
     "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
     "cameras": ("harmowam_bringup.cameras.command", "cameras"),
     "camera-node": ("harmowam_bringup.cameras.bench", "camera_node"),
@@ -235,6 +236,10 @@ def _bench_bag() -> None: ...
 
 @bench.command("publish-cameras", help="Publish made-up camera images, to measure what listens.")
 def _publish_cameras() -> None: ...
+
+
+@bench.command("limits", help="How long the arbiter's limits take for one trajectory of all arms.")
+def _limits() -> None: ...
 
 
 @bench.command("planner", help="Random moves of both arms among clutter: success, planning times, collisions by an independent checker.")
