@@ -227,6 +227,14 @@ def test_a_new_device_clock_is_followed_at_once_and_time_never_goes_back() -> No
     assert again[-1] < back[0] < back[1] < back[2] and back[2] - again[-1] == 3
 
 
+def test_late_frames_move_no_clock_and_a_clock_set_forward_is_followed() -> None:
+    clock = DeviceClock()
+    stamps = [clock.stamp_ns(k * 33.0, 10**12 + k * 33 * MS + (2000 * MS if k == 60 else 0)) for k in range(100)]
+    assert np.diff(stamps).tolist() == [33 * MS] * 99  # one came two seconds late
+    ahead = [clock.stamp_ns(k * 33.0, 10**13 + k * 33 * MS) for k in range(100, 112)]
+    assert ahead[8] == 10**12 + 108 * 33 * MS and ahead[9:] == [10**13 + k * 33 * MS for k in (109, 110, 111)]
+
+
 # ---- streaming -------------------------------------------------------------------------------------------------------------
 
 

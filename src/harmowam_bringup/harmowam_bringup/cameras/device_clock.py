@@ -11,7 +11,8 @@ KEPT_BUCKETS = 30
 MAX_DRIFT = 5e-4
 """Crystals are off by 100 ppm at the worst; a steeper line is noise."""
 JUMP_NS = 500_000_000
-"""A frame this much before or after what its stamp foretells means that one of the clocks was set."""
+JUMP_FRAMES = 10
+"""One of the clocks was set if a frame arrives this much before what its stamp foretells, or so many in a row this much after it."""
 
 
 class DeviceClock:
@@ -24,15 +25,21 @@ class DeviceClock:
 
     def __init__(self) -> None:
         self._last_ns = -1
+        self._device_ns = 0
+        self._late = 0  # frames in a row
         self._forget()
 
     def stamp_ns(self, device_ms: float, arrival_ns: int) -> int:
         """Host time, ns, of a frame that the device stamped ``device_ms`` and that arrived at ``arrival_ns``."""
         device_ns = round(device_ms * 1e6)
         difference = arrival_ns - device_ns
-        if self._minima and abs(difference - self._offset_ns(device_ns)) > JUMP_NS:
+        delay_ns = difference - self._offset_ns(device_ns) if self._minima else 0
+        self._late = self._late + 1 if delay_ns > JUMP_NS else 0
+        if device_ns < self._device_ns or delay_ns < -JUMP_NS or self._late == JUMP_FRAMES:
             self._forget()
-        self._learn(device_ns, difference)
+        self._device_ns = device_ns
+        if not self._late:
+            self._learn(device_ns, difference)
         stamp = min(device_ns + self._offset_ns(device_ns), arrival_ns)
         self._last_ns = max(stamp, self._last_ns + 1)
         return self._last_ns
@@ -40,6 +47,7 @@ class DeviceClock:
     def _forget(self) -> None:
         self._minima: deque[tuple[int, int]] = deque(maxlen=KEPT_BUCKETS)  # (device ns, smallest difference) a bucket
         self._bucket_began_ns = 0
+        self._late = 0
         self._line = (0, 0, 0.0)  # device ns, offset ns there, slope
 
     def _learn(self, device_ns: int, difference: int) -> None:
