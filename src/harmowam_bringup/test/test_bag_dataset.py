@@ -85,6 +85,15 @@ def test_gaps_end_a_rollout_and_missing_topics_are_named(tmp_path: Path) -> None
     assert {("gap", SCENE), ("topic missing", CONTRACT.action.openings.topic)} <= problems
 
 
+def test_a_gap_does_not_undo_a_success(tmp_path: Path) -> None:
+    items = [item for item in demonstration() if not (item[0] == SCENE and 10.0 < (item[1] - START_NS) / 1e9 < 10.6)]
+    code, report, output = convert(tmp_path / "set", by_mcap(tmp_path / "gap.mcap", items))
+    assert code == 0, output
+    assert report["rollouts"] == {"pick_fruit": 1}  # what comes before the gap; what comes after it is too short
+    left_out = [problem["text"] for problem in report["bags"][0]["problems"] if problem["topic"] == WORDS]
+    assert len(left_out) == 1 and "shorter than 2.0 s" in left_out[0]
+
+
 @given(st.lists(st.floats(0.001, 0.4), min_size=1, max_size=200))
 def test_the_pace_is_a_period_or_says_so(intervals: list[float]) -> None:
     pace, picked = Pace(0.1), []

@@ -49,7 +49,7 @@ def write_items(writer: BagWriter) -> None:
 def bag(tmp_path: Path) -> Path:
     with BagWriter(tmp_path / "bag", {"preset": "compact"}) as writer:
         write_items(writer)
-        writer.custom_data["tasks"] = "[]"
+        writer.note("tasks", "[]")
     assert writer.error is None and sum(writer.counts.values()) == len(ITEMS)
     return tmp_path / "bag"
 
@@ -173,3 +173,21 @@ def test_on_a_full_disk_the_bag_is_closed_properly(tmp_path: Path) -> None:
         assert json.dumps(yaml.safe_load((disk / "bag/metadata.yaml").read_text()))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_every_cut_keeps_what_is_whole(bag: Path) -> None:
+    """Wherever a kill or a full disk ends the file, also within an index, all whole messages are read."""
+    path = bag / "bag_0.mcap"
+    everything = path.read_bytes()
+    with Bag(bag) as read:
+        expected = contents(read)
+    counts = []
+    for length in range(len(everything), 8, -len(everything) // 150):
+        path.write_bytes(everything[:length])
+        with Bag(bag) as read:
+            found = contents(read)
+        assert all(row in expected for row in found)
+        counts.append(len(found))
+    assert counts == sorted(counts, reverse=True) and counts[0] == len(expected)
+    end_of_messages = everything.rindex(b"serialized_metadata") / len(everything)
+    assert counts[int(150 * (1 - end_of_messages)) - 1] == len(expected)

@@ -257,3 +257,18 @@ def test_an_image_of_a_wrong_size_is_for_the_codec(tmp_path: Path) -> None:
     wrong = Image(height=4, width=4, step=12, encoding="rgb8", data=bytes(10))
     with Bag(by_mcap(tmp_path / "a.mcap", [(IMAGES, START_NS, wrong)])) as bag, pytest.raises(ValueError, match="has 10 bytes"):
         image_from_message(next(bag.messages()).message)
+
+
+def test_an_unclosed_sqlite_file_is_read_with_its_log(tmp_path: Path) -> None:
+    """As a killed `ros2 bag record` leaves it: what is committed may stand in the log beside the file alone."""
+    folder = by_humble(tmp_path / "bag", ITEMS)
+    with sqlite3.connect(folder / "bag_0.db3") as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("INSERT INTO messages(timestamp, topic_id, data) SELECT timestamp + 1, topic_id, data FROM messages WHERE id = 1")
+        db.commit()
+        shutil.copytree(folder, tmp_path / "killed")
+    (tmp_path / "killed/metadata.yaml").unlink()
+    assert (tmp_path / "killed/bag_0.db3-wal").stat().st_size > 0
+    with Bag(tmp_path / "killed") as bag:
+        assert bag.topics[TASK].count == 2 and len(contents(bag)) == len(ITEMS) + 1
+        assert not bag.problems.of(Trouble.TRUNCATED, Trouble.DAMAGED)

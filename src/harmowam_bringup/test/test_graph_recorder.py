@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 import rclpy
 import yaml
+from typer.testing import CliRunner
 
 from harmowam_bringup.bags.bag import Bag
+from harmowam_bringup.bags.graph_recorder import Counter
+from harmowam_bringup.cli import app
 from harmowam_bringup.session import free_domain, isolated_environment
 from harmowam_core import topics
 from harmowam_core.messages import camera_info_from, image_from_message
@@ -59,7 +62,7 @@ def test_what_was_sent_is_in_the_bag(options: tuple[str, ...], cell: FakeCell, t
             stamps.append(cell.sense(grey=10 * k))
             infos.publish(camera_info_from(cell.cell.cameras[0], stamps[-1]))
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM if options else signal.SIGINT)
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 0 and re.search(r"\d+ messages, .* 0 lost", output), output
     image = IMAGE + "/compressed" if options else IMAGE
@@ -80,10 +83,30 @@ def test_what_was_sent_is_in_the_bag(options: tuple[str, ...], cell: FakeCell, t
 
 def test_a_killed_recorder_leaves_a_bag(cell: FakeCell, tmp_path: Path) -> None:
     with record(cell, tmp_path / "bag") as process:
+        cell.set_task(1, "put the lime on the plate")
         for k in range(40):
             cell.sense(grey=k)
             time.sleep(0.05)
         process.kill()
     with Bag(tmp_path / "bag") as bag:
+        assert "put the lime on the plate" in bag.custom_data["tasks"]
         seen = [round(float(np.mean(image_from_message(item.message)))) for item in bag.messages([IMAGE])]
     assert seen == list(range(len(seen))) and len(seen) >= 20  # the last second may be missing
+
+
+def test_losses_are_counted_by_the_publishers_numbers() -> None:
+    counter = Counter()
+    for sequence in (1, 2, 5, 6, 1, 2):  # two are missing; then the publisher starts again
+        counter.receive(sequence)
+    counter.lose(7)  # the same, by DDS's count
+    assert (counter.received, counter.lost) == (6, 2)
+    several = Counter(publishers=2)
+    for sequence in (1, 40, 2):
+        several.receive(sequence)
+    several.lose(3)
+    assert (several.received, several.lost) == (3, 3)
+
+
+def test_the_folder_must_be_new(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["record", "--out", str(tmp_path)])
+    assert result.exit_code == 2 and "exists already" in result.output

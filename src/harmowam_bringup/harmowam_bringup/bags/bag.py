@@ -27,7 +27,7 @@ from harmowam_bringup.bags.message_types import Decoder, MalformedError, Unknown
 from harmowam_bringup.bags.problems import Problems, Trouble
 from harmowam_bringup.bags.source import Channel, Source
 from harmowam_bringup.bags.sqlite_source import SqliteSource
-from harmowam_bringup.bags.stamps import StampWatch, stamp_of
+from harmowam_bringup.bags.stamps import SENSED, StampWatch, stamp_of
 
 OPENERS: dict[str, Callable[[Path, Problems], Source]] = {".mcap": McapSource, ".db3": SqliteSource}
 COMPRESSED_FILE = ".zstd"
@@ -94,7 +94,8 @@ class Bag:
         self.custom_data: dict[str, str] = {}
         for source in self._sources:
             self.custom_data.update(source.custom_data)
-        self.custom_data.update(metadata.get("custom_data") or {})
+        written = metadata.get("custom_data")
+        self.custom_data.update(written if isinstance(written, dict) else {})
 
     def __enter__(self) -> Self:
         return self
@@ -147,7 +148,7 @@ class Bag:
                 if channel.topic not in watches:
                     watches[channel.topic] = StampWatch(channel.topic, self.problems)
                     self._watched.add(channel.topic)
-                watches[channel.topic].see(stamp_ns, time_ns)
+                watches[channel.topic].see(stamp_ns if channel.msgtype in SENSED else None, time_ns)
             yield Recorded(channel.topic, time_ns, stamp_ns, message)
 
     def _stream(self, topics: Collection[str] | None, start_ns: int, end_ns: int) -> Iterator[tuple[Channel, int, bytes | memoryview]]:
@@ -243,18 +244,18 @@ class Bag:
 
     def _topics(self, metadata: dict[str, Any]) -> dict[str, Topic]:
         profiles: dict[str, str] = {}
-        for entry in metadata.get("topics_with_message_count") or []:
-            try:
+        try:
+            for entry in metadata.get("topics_with_message_count") or []:
                 about = entry["topic_metadata"]
                 offered = about.get("offered_qos_profiles") or ""
                 profiles[about["name"]] = offered if isinstance(offered, str) else yaml.safe_dump(offered)
-            except (KeyError, TypeError, AttributeError) as error:
-                self.problems.add(Trouble.METADATA, "metadata.yaml", f"a topic cannot be read: {type(error).__name__}: {error}")
+        except (KeyError, TypeError, AttributeError) as error:
+            self.problems.add(Trouble.METADATA, "metadata.yaml", f"its topics cannot be read: {type(error).__name__}: {error}")
         found: dict[str, Topic] = {}
         for source in self._sources:
             for number, channel in source.channels.items():
                 known = found.get(channel.topic)
-                count = (source.counts or {}).get(number, 0) + (known.count if known else 0)
+                count = source.counts.get(number, 0) + (known.count if known else 0)
                 qos = channel.qos or profiles.get(channel.topic, "")
                 found[channel.topic] = Topic(channel.topic, channel.msgtype, count, qos)
         return dict(sorted(found.items()))

@@ -85,12 +85,17 @@ class BagWriter:
         """Announce a topic before its first message; returns its number for ``write``. UnknownTypeError if its type is not installed."""
         definition = definition_of(topic.msgtype)
         channel = len(self._topics) + 1
+        self._topics[channel] = topic
         with self._disk, self._attempt():
             self._sink.add_channel(topic.name, topic.msgtype, definition, yaml.safe_dump([dict(profile) for profile in topic.qos]))
-            self._topics[channel] = topic
             self._write_metadata()
-        self._topics[channel] = topic
         return channel
+
+    def note(self, name: str, value: str) -> None:
+        """Add a fact to the bag's metadata."""
+        self.custom_data[name] = value
+        with self._disk, self._attempt():
+            self._write_metadata()
 
     def write(self, channel: int, received_ns: int, sent_ns: int, data: bytes) -> None:
         """A serialized message; it is on disk within a second."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from harmowam_bringup.bags.bag import Bag, BagError
 from harmowam_bringup.bags.graph_recorder import SCORE
 from harmowam_bringup.bags.problems import Problems, Trouble, print_problems
 from harmowam_bringup.bags.progress import following
-from harmowam_bringup.bags.rows import Row, Rows, read_rows
+from harmowam_bringup.bags.rows import Rows, read_rows
 from harmowam_core.contract import contract_for
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.wan_preset import load_any_preset
@@ -86,18 +87,21 @@ def _store(
 ) -> list[dict[str, Any]]:
     """Write the good parts of a bag; the others are among its problems."""
     stored: list[dict[str, Any]] = []
-    for part in _parts(rows, options.instruction):
-        words, began_ns = _words(part.rows[0], options.instruction), part.rows[0].time_ns
-        task, why = _judge(part, scores, options)
-        if why:
-            bag.problems.add(Trouble.LEFT_OUT, words or "no task", why, began_ns, len(part.rows))
-            continue
-        number = counts.get(task, 0)
-        file = options.out / f"demonstration_{task}" / f"{number:06d}.safetensors"
-        save_rollout(file, _rollout(part, number, period_s, options.instruction), task=task, bag=bag.path.name)
-        counts[task] = number + 1
-        begin_s = round((began_ns - bag.started_ns) / 1e9, 2)
-        stored.append({"task": task, "instruction": words, "start_s": begin_s, "rows": len(part.rows), "file": str(file)})
+    for words, run in _runs(rows, options.instruction):
+        task, why = _judge(words, run, scores, options)
+        for piece in _pieces(run):
+            began_ns = piece.rows[0].time_ns
+            seconds = (piece.rows[-1].observation.stamp_ns - piece.rows[0].observation.stamp_ns) / 1e9
+            short = f"a piece of {seconds:.1f} s between gaps, shorter than {options.shortest_s} s" if seconds < options.shortest_s else ""
+            if why or short:
+                bag.problems.add(Trouble.LEFT_OUT, words or "no task", why or short, began_ns, len(piece.rows))
+                continue
+            number = counts.get(task, 0)
+            file = options.out / f"demonstration_{task}" / f"{number:06d}.safetensors"
+            save_rollout(file, _rollout(piece, words, number, period_s), task=task, bag=bag.path.name)
+            counts[task] = number + 1
+            begin_s = round((began_ns - bag.started_ns) / 1e9, 2)
+            stored.append({"task": task, "instruction": words, "start_s": begin_s, "rows": len(piece.rows), "file": str(file)})
     return stored
 
 
@@ -113,32 +117,29 @@ def _scores(bag: Bag) -> list[_Scored]:
     return found
 
 
-def _words(row: Row, otherwise: str) -> str:
-    return row.observation.instruction or otherwise
+def _runs(rows: Rows, instruction: str) -> Iterator[tuple[str, Rows]]:
+    """The rows of one task after the other, with its words."""
+    for words, group in groupby(rows.rows, key=lambda row: row.observation.instruction or instruction):
+        yield words, Rows(rows.commands, list(group))
 
 
-def _parts(rows: Rows, instruction: str) -> list[Rows]:
-    """Cut where the instruction changes and where there is a gap."""
-    parts: list[Rows] = []
-    words: str | None = None
-    for row in rows.rows:
-        if not parts or not row.follows or _words(row, instruction) != words:
-            parts.append(Rows(commands=rows.commands))
-            words = _words(row, instruction)
-        parts[-1].rows.append(row)
-    return parts
+def _pieces(run: Rows) -> list[Rows]:
+    """Cut where there is a gap."""
+    pieces: list[Rows] = []
+    for row in run.rows:
+        if not pieces or not row.follows:
+            pieces.append(Rows(run.commands))
+        pieces[-1].rows.append(row)
+    return pieces
 
 
-def _judge(part: Rows, scores: Sequence[_Scored], options: DatasetOptions) -> tuple[str, str]:
-    """The task's name, and why the part is of no use ("" if it is)."""
-    begin_ns, end_ns = part.rows[0].time_ns, part.rows[-1].time_ns + AFTERWARDS_NS
+def _judge(words: str, run: Rows, scores: Sequence[_Scored], options: DatasetOptions) -> tuple[str, str]:
+    """The task's name, and why the run is of no use ("" if it is)."""
+    begin_ns, end_ns = run.rows[0].time_ns, run.rows[-1].time_ns + AFTERWARDS_NS
     during = [score for score in scores if begin_ns <= score.time_ns <= end_ns]
     task = options.task or (during[-1].task if during else "recorded")
-    if not _words(part.rows[0], options.instruction):
+    if not words:
         return task, "nobody had given a task"
-    seconds = (part.rows[-1].observation.stamp_ns - part.rows[0].observation.stamp_ns) / 1e9
-    if seconds < options.shortest_s:
-        return task, f"a piece of {seconds:.1f} s is shorter than {options.shortest_s} s"
     if during and not any(score.success for score in during):
         return task, "the task was not completed"
     if not during and not options.successful:
@@ -146,11 +147,11 @@ def _judge(part: Rows, scores: Sequence[_Scored], options: DatasetOptions) -> tu
     return task, ""
 
 
-def _rollout(part: Rows, number: int, period_s: float, instruction: str) -> Rollout:
-    observations = [row.observation for row in part.rows]
-    joints = np.array([row.joints for row in part.rows], np.float32)
+def _rollout(piece: Rows, words: str, number: int, period_s: float) -> Rollout:
+    observations = [row.observation for row in piece.rows]
+    joints = np.array([row.joints for row in piece.rows], np.float32)
     positions = np.array([observation.ee_position for observation in observations])
-    commanded = part.commanded(period_s)
+    commanded = piece.commanded(period_s)
     arms = positions.shape[1]
     return Rollout(
         kind="demonstration",
@@ -164,7 +165,7 @@ def _rollout(part: Rows, number: int, period_s: float, instruction: str) -> Roll
         orientations=np.array([observation.ee_orientation for observation in observations]),
         masked=np.zeros(len(observations), bool),
         phases=tuple("interaction" if label else "transit" for label in interaction_labels(commanded, positions)),
-        instructions=tuple(_words(row, instruction) for row in part.rows),
+        instructions=(words,) * len(observations),
         success=True,
         score=1.0,
         failure=None,

@@ -28,8 +28,8 @@ from harmowam_core.stages import Expert, StageError
 
 IMAGE, CAMERA_INFO, TASK = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "harmowam_msgs/msg/Task"
 LARGE = (IMAGE, "sensor_msgs/msg/CompressedImage", "harmowam_msgs/msg/Imagination")
-LARGE_DEPTH, DEPTH = 30, 500
-"""Messages that may wait for the recorder: about a second of images, seconds of all else."""
+LARGE_DEPTH, DEPTH = 90, 500
+"""Messages that may wait for the recorder: three seconds of images, more of all else."""
 DISCOVERY_S, FLUSH_S = 0.5, 0.1
 JPEG_QUALITY = 90
 SCORE = "/sim/score"
@@ -52,10 +52,25 @@ def graph_topics(contract: Contract, cell: Cell) -> set[str]:
 
 @dataclass
 class Counter:
-    """Of one topic: messages that came, and that DDS says were lost on the way."""
+    """Of one topic: messages that came, and that were lost on the way: by the publisher's count, or DDS's where there are several."""
 
     received: int = 0
     lost: int = 0
+    publishers: int = 1
+    sequence: int | None = None
+
+    def receive(self, sequence: int) -> None:
+        """One came; ``sequence`` is its publisher's count."""
+        self.received += 1
+        if self.publishers == 1:
+            if self.sequence is not None and sequence > self.sequence + 1:
+                self.lost += sequence - self.sequence - 1
+            self.sequence = sequence
+
+    def lose(self, count: int) -> None:
+        """DDS says that so many more were lost."""
+        if self.publishers != 1:
+            self.lost += count
 
 
 @dataclass
@@ -99,9 +114,10 @@ class GraphRecorder:
                 continue
             profile = _requested([info.qos_profile for info in offered])
             entry = self._entries.get(name)
-            if entry is not None and entry.profile == profile:
-                continue
             if entry is not None:
+                self.counters[name].publishers = len(offered)
+                if entry.profile == profile:
+                    continue
                 self._node.destroy_subscription(entry.subscription)
             try:
                 self._entries[name] = self._subscribe(name, types[0], profile, [info.qos_profile for info in offered])
@@ -116,7 +132,7 @@ class GraphRecorder:
             stored, kind = (name + COMPRESSED, "sensor_msgs/msg/CompressedImage") if jpeg else (name, msgtype)
             topic = RecordedTopic(stored, kind, tuple(qos_to_yaml(qos) for qos in offered), large)
             self._channels[name] = self._writer.add_topic(topic)
-            self.counters[name] = Counter()
+            self.counters[name] = Counter(publishers=len(offered))
         counter, channel = self.counters[name], self._channels[name]
         store: Store = partial(self._writer.write, channel)
         if jpeg:
@@ -125,17 +141,14 @@ class GraphRecorder:
 
         def receive(data: bytes, info: Mapping[str, int]) -> None:
             received_ns = self._received_ns(info)
-            counter.received += 1
+            counter.receive(info["publication_sequence_number"])
             store(received_ns, info["source_timestamp"] or received_ns, data)
             if note is not None:
                 note(name, data)
 
-        def lose(status: Any) -> None:
-            counter.lost += status.total_count_change
-
         reliability, durability = profile
         qos = QoSProfile(depth=LARGE_DEPTH if large else DEPTH, reliability=reliability, durability=durability)
-        events = SubscriptionEventCallbacks(message_lost=lose)
+        events = SubscriptionEventCallbacks(message_lost=lambda status: counter.lose(status.total_count_change))
         return _Entry(self._node.create_subscription(message_class(msgtype), name, receive, qos, raw=True, event_callbacks=events), profile)
 
     def _received_ns(self, info: Mapping[str, int]) -> int:
@@ -172,14 +185,14 @@ class GraphRecorder:
                 "d": [float(value) for value in info.d],
                 "k": [float(value) for value in info.k],
             }
-            self._writer.custom_data["calibration"] = json.dumps(self._calibration)
+            self._writer.note("calibration", json.dumps(self._calibration))
 
     def _note_task(self, name: str, data: bytes) -> None:
         """Every task given, into the bag's metadata."""
         task = decoder(TASK)(data)
         if task.task_id:
             self._tasks.append({"task_id": int(task.task_id), "instruction": task.instruction})
-            self._writer.custom_data["tasks"] = json.dumps(self._tasks)
+            self._writer.note("tasks", json.dumps(self._tasks))
 
 
 def _requested(offered: list[QoSProfile]) -> tuple[ReliabilityPolicy, DurabilityPolicy]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harmowam_bringup.bags.bag import Bag
-from harmowam_bringup.bags.problems import print_problems
+from harmowam_bringup.bags.problems import Trouble, print_problems
 from harmowam_bringup.bags.progress import following
 from harmowam_bringup.bags.rows import Motion, read_motion
 from harmowam_core import topics
@@ -71,7 +71,8 @@ def _agreement(bag: Bag, motion: Motion, labels: np.ndarray) -> dict[str, Any] |
     for item in bag.messages({topics.GATE_STATE}):
         try:
             state = gate_state_from_message(item.message)
-        except StageError:
+        except StageError as error:
+            bag.problems.add(Trouble.REFUSED, item.topic, str(error), item.time_ns)
             continue
         frame = int(np.searchsorted(motion.times_ns, item.time_ns)) - 1
         if state.task_id and 0 <= frame < len(labels):

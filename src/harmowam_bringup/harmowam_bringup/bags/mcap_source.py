@@ -63,9 +63,11 @@ class McapSource:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._view = memoryview(self._map)
         complete = self._walk()
+        if not complete and self._chunks:
+            self._chunks[-1].counts = None  # its index may be cut off
         if not complete or not self.channels or any(chunk.counts is None for chunk in self._chunks):
             self._look_into_chunks()
-        self.counts: dict[int, int] | None = self._count()
+        self.counts = self._count()
         times = [time for chunk in self._chunks if chunk.end_ns for time in (chunk.start_ns, chunk.end_ns)]
         times += [message[0] for message in self._loose]
         self.bounds_ns: tuple[int, int] | None = (min(times), max(times)) if times else None
@@ -119,7 +121,7 @@ class McapSource:
                 break
             if opcode == Opcode.CHUNK:
                 last = self._add_chunk(begin, position)
-            elif opcode == Opcode.MESSAGE_INDEX and last is not None:
+            elif opcode == Opcode.MESSAGE_INDEX and last is not None and length >= _INDEX.size:
                 channel, entries = _INDEX.unpack_from(self._view, begin)
                 last.counts = last.counts or {}
                 if entries:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
+import signal
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,11 +68,19 @@ class DiskFullError(GraphError):
 
 
 def record(options: RecordOptions, console: Console) -> dict[str, Any]:
-    """Record until SIGINT, SIGTERM, the end of time or of the disk; returns the counts. FileExistsError, DiskFullError."""
+    """Record until SIGINT, SIGTERM, the end of the time or of the disk; returns counts. ValueError if the folder exists, DiskFullError."""
     preset = load_any_preset(options.preset)
     known = graph_topics(contract_for(preset, options.contract), preset.load_cell())
     wanted = None if options.everything else known | set(options.topics)
-    writer = BagWriter(options.out, describe(options.preset, options.contract))
+    try:
+        writer = BagWriter(options.out, describe(options.preset, options.contract))
+    except FileExistsError as error:
+        raise ValueError(f"{options.out} exists already; name a new folder with --out") from error
+    except OSError as error:
+        raise DiskFullError(f"{options.out} cannot be written: {error}") from error
+    interrupts: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):  # noted, so that no message is cut in half
+        signal.signal(number, lambda number, _: interrupts.append(number))
     expect_large_images()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("recorder", enable_rosout=False, start_parameter_services=False)
@@ -78,14 +88,12 @@ def record(options: RecordOptions, console: Console) -> dict[str, Any]:
     executor.add_node(node)
     recorder = GraphRecorder(node, writer, wanted, jpeg=options.jpeg)
     display = _Display(recorder, writer, console)
-    began_s = time.monotonic()
     try:
         with display:
-            while writer.error is None and not (options.seconds and time.monotonic() - began_s >= options.seconds):
+            end_s = time.monotonic() + (options.seconds or math.inf)
+            while not interrupts and writer.error is None and time.monotonic() < end_s:
                 executor.spin_once(timeout_sec=0.1)
                 display.update()
-    except KeyboardInterrupt:
-        pass
     finally:
         recorder.stop()
         writer.close()
@@ -122,7 +130,7 @@ class _Display:
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._seen: dict[str, int] = {}
         self._shown_s = self._printed_s = self._began_s = time.monotonic()
-        self._warned = False
+        self._warned = self._said_slow = False
 
     def __enter__(self) -> None:
         self._console.print(f"recording to {self._writer.folder}, until Ctrl-C")
@@ -145,6 +153,11 @@ class _Display:
         if not self._warned and free < LOW_DISK_BYTES and free < LOW_DISK_S * rate:
             self._warned = True
             self._console.print(f"[yellow]the disk is low: {free / 2**20:.0f} MiB are left, for {free / rate:.0f} s[/yellow]")
+        if self._writer.refused and not self._said_slow:
+            self._said_slow = True
+            self._console.print(
+                "[yellow]the disk is too slow for what comes: messages are being dropped; record fewer topics, or JPEG[/yellow]"
+            )
         counters = self._recorder.counters
         if self._live is not None:
             table = Table("topic", "messages", "a second", "lost", box=None, pad_edge=False)

@@ -37,9 +37,6 @@ class GripperCommands:
         self._times_ns: list[int] = []
         self._openings: list[Float64] = []
 
-    def __len__(self) -> int:
-        return len(self._times_ns)
-
     def add(self, message: Any, time_ns: int) -> None:
         """A ``trajectory_msgs/JointTrajectory``: where its last point leaves each finger; StageError for anything less."""
         names = list(message.joint_names)
@@ -74,12 +71,11 @@ class Row:
 class Rows:
     """Rows in order, and the commands beside them."""
 
+    commands: GripperCommands
     rows: list[Row] = field(default_factory=list)
-    commands: GripperCommands | None = None
 
     def commanded(self, period_s: float) -> NDArray[np.float32]:
         """(T, A) openings that each row's period was told; as measured where nothing was."""
-        assert self.commands is not None
         end = round(period_s * 1e9)
         return np.array([self.commands.before(row.time_ns + end - 1, row.observation.gripper) for row in self.rows], np.float32)
 
@@ -88,7 +84,7 @@ def read_rows(bag: Bag, contract: Contract, preset: Preset, kinematics: Kinemati
     """All rows of a bag. The first camera of the contract sets the pace; what cannot be used is among the bag's problems."""
     feed = ObservationFeed(contract, preset, kinematics=kinematics)
     pace = Pace(contract.period_s)
-    result = Rows(commands=GripperCommands(preset.load_cell()))
+    result = Rows(GripperCommands(preset.load_cell()))
     pending: deque[tuple[int, int, bool]] = deque()  # stamp, recorded, follows
     first = next(iter(contract.observation.images))
     broken = False
@@ -111,7 +107,6 @@ def read_rows(bag: Bag, contract: Contract, preset: Preset, kinematics: Kinemati
     for item in _usable(bag, [*feed.topics, contract.action.openings.topic], progress):
         try:
             if item.topic == contract.action.openings.topic:
-                assert result.commands is not None
                 result.commands.add(item.message, item.time_ns)
                 continue
             stamp_ns = feed.put(item.topic, item.message)

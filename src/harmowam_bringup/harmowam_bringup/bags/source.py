@@ -20,10 +20,10 @@ class Channel:
 
 
 class Source(Protocol):
-    """An opened file."""
+    """An opened file: its topics, messages by channel, first and last time (ns), and what its metadata says of the run."""
 
     channels: dict[int, Channel]
-    counts: dict[int, int] | None
+    counts: dict[int, int]
     bounds_ns: tuple[int, int] | None
     custom_data: dict[str, str]
 

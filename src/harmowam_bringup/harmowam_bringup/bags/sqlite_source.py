@@ -16,11 +16,9 @@ MAGIC = b"SQLite format 3\0"
 class SqliteSource:
     """One .db3 file; ValueError if it is none."""
 
-    custom_data: dict[str, str]
-
     def __init__(self, path: Path, problems: Problems) -> None:
         self._name, self._problems = path.name, problems
-        self.custom_data = {}
+        self.custom_data: dict[str, str] = {}
         with path.open("rb") as file:
             head = file.read(100)
         if head[: len(MAGIC)] != MAGIC or len(head) < 100:
@@ -40,7 +38,7 @@ class SqliteSource:
         except (sqlite3.Error, UnicodeDecodeError) as error:
             self._db.close()
             raise ValueError(f"{path} is no rosbag2: {error}") from error
-        self.counts: dict[int, int] | None = None
+        self.counts = dict.fromkeys(self.channels, 0)
         self.bounds_ns: tuple[int, int] | None = None
         self._look()
 
@@ -61,23 +59,21 @@ class SqliteSource:
             if form != "cdr":
                 self._problems.add(Trouble.UNKNOWN_TYPE, topic, f"messages are encoded as '{form}', expected cdr")
                 continue
-            yield Channel(number, topic, msgtype, profiles or "", *definitions.get(msgtype, ("", "")))
+            if isinstance(topic, str) and isinstance(msgtype, str):
+                yield Channel(number, topic, msgtype, profiles or "", *definitions.get(msgtype, ("", "")))
 
     def _look(self) -> None:
         """Count messages; where the file is damaged, one by one."""
         try:
             if self._truncated:
                 raise sqlite3.DatabaseError("truncated")
-            self.counts = dict.fromkeys(self.channels, 0) | dict(
-                self._db.execute("SELECT topic_id, count(*) FROM messages GROUP BY topic_id")
-            )
+            self.counts |= dict(self._db.execute("SELECT topic_id, count(*) FROM messages GROUP BY topic_id"))
             low, high = self._db.execute("SELECT min(timestamp), max(timestamp) FROM messages").fetchone()
             self.bounds_ns = (low, high) if low is not None else None
         except sqlite3.DatabaseError as error:
             if not self._truncated:
                 self._truncated = True
                 self._report(Trouble.DAMAGED, f"{error}; what can be read was read in the file's order")
-            self.counts = dict.fromkeys(self.channels, 0)
             times = []
             for time_ns, number, _ in self.messages(set(self.channels), 0, 2**63 - 1):
                 self.counts[number] += 1
@@ -95,7 +91,11 @@ class SqliteSource:
                 "ORDER BY timestamp, id"
             )
         try:
-            yield from self._db.execute(query, (start_ns, end_ns, *channels))
+            for row in self._db.execute(query, (start_ns, end_ns, *channels)):
+                if isinstance(row[0], int) and isinstance(row[2], bytes):
+                    yield row
+                else:  # in a damaged file anything may stand anywhere
+                    self._report(Trouble.DAMAGED, "a message has no time or no content")
         except sqlite3.DatabaseError as error:
             if not self._truncated:
                 self._report(Trouble.DAMAGED, f"reading ended early: {error}")
