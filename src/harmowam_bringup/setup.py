@@ -3,7 +3,7 @@ from glob import glob
 from setuptools import find_packages, setup
 
 package = "harmowam_bringup"
-shared = {folder: glob(f"{folder}/*") for folder in ("launch", "config", "rviz")}
+shared = {folder: glob(f"{folder}/*") for folder in ("launch", "rviz")}
 
 setup(
     name=package,
@@ -28,6 +28,8 @@ setup(
             "auditor_node = harmowam_bringup.auditor.auditor_node:main",
             "camera_node = harmowam_bringup.cameras.camera_node:main",
             "relay_node = harmowam_bringup.drill.relay_node:main",
+            "gripper_node = harmowam_bringup.gripper.gripper_node:main",
+            "planner_node = harmowam_bringup.planning.planner_node:main",
         ]
     },
 )

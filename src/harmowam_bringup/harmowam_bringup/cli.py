@@ -26,15 +26,26 @@ ELSEWHERE = {
     "models": ("harmowam_training.open_loop", "bench_models"),
     "backends": ("harmowam_training.bench_backends", "bench"),
     "build": ("harmowam_training.engines", "build"),
-    "list": ("harmowam_training.engines", "list_engines"),
+    "engines list": ("harmowam_training.engines", "list_engines"),
     "replay": ("harmowam_bringup.replay.command", "replay"),
     "bench replay": ("harmowam_bringup.replay.bench", "bench_replay"),
+    "check": ("harmowam_bringup.profile.command", "check"),
+    "prepare": ("harmowam_bringup.profile.command", "prepare"),
+    "profile list": ("harmowam_bringup.profile.command", "listed"),
+    "wait": ("harmowam_bringup.startup", "wait"),
+    "activate": ("harmowam_bringup.startup", "activate"),
+    "calibrate-drift": ("harmowam_training.calibrate_drift", "calibrate_drift"),
+    "watch": ("harmowam_bringup.watch.commands", "watch"),
+    "urdf": ("harmowam_bringup.watch.commands", "urdf"),
+    "bench watch": ("harmowam_bringup.watch.commands", "bench_watch"),
     "record": ("harmowam_bringup.bags.commands", "record"),
     "bench record": ("harmowam_bringup.bags.commands", "bench_record"),
     "bag": ("harmowam_bringup.bags.commands", "bench_bag"),
     "publish-cameras": ("harmowam_bringup.bags.commands", "publish_cameras"),
     "from-bags": ("harmowam_bringup.bags.commands", "from_bags"),
     "labels": ("harmowam_bringup.bags.commands", "labels"),
+    "limits": ("harmowam_gate.bench_limits", "bench_limits"),
+    "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
     "cameras": ("harmowam_bringup.cameras.command", "cameras"),
     "camera-node": ("harmowam_bringup.cameras.bench", "camera_node"),
     "calibration": ("harmowam_bringup.calibration.bench", "calibration"),
@@ -73,6 +84,8 @@ dataset = typer.Typer(cls=_Group, no_args_is_help=True, help="Training sets.")
 app.add_typer(dataset, name="dataset")
 calibrate = typer.Typer(cls=_Group, no_args_is_help=True, help="Measure where the cameras are, and write it to the cell profile.")
 app.add_typer(calibrate, name="calibrate")
+profile = typer.Typer(cls=_Group, no_args_is_help=True, help="Robot profiles: what the arms, grippers, cameras and controllers are.")
+app.add_typer(profile, name="profile")
 
 Json = Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE; without FILE to standard output.")]
 Task = Annotated[str, typer.Option(help="Task laid out on the table.")]
@@ -157,39 +170,75 @@ def _cameras() -> None: ...
 
 
 @calibrate.command("board", help="Write a ChArUco board to print, at true scale.")
-def _board() -> None: ...
+def _calibrate_board() -> None: ...
 
 
 @calibrate.command("wrist", help="A camera on a hand, from views of a board that stays where it is.")
-def _wrist() -> None: ...
+def _calibrate_wrist() -> None: ...
 
 
 @calibrate.command("scene", help="A camera that stays where it is, from views of a board in a hand.")
-def _scene() -> None: ...
+def _calibrate_scene() -> None: ...
 
 
 @bench.command("camera-node", help="Processor time and dropped frames of the camera node, on three software cameras.")
-def _camera_node() -> None: ...
+def _bench_camera_node() -> None: ...
 
 
 @bench.command("calibration", help="Errors of the calibration against known truth, on rendered views.")
-def _calibration() -> None: ...
+def _bench_calibration() -> None: ...
+
+
+@app.command("watch", help="See a running graph, or a bag, in Rerun: arms, cameras, imagination, experts, gate, latencies, drift.")
+def _watch() -> None: ...
+
+
+@app.command("urdf", help="Print the whole cell as one URDF, for robot_state_publisher.")
+def _urdf() -> None: ...
+
+
+@bench.command("watch", help="What watching costs the graph: with Rerun, with what rviz subscribes to, and without.")
+def _bench_watch() -> None: ...
+
+
+@app.command("calibrate-drift", help="Find out how far imagination and reality part in normal runs of these weights.")
+def _calibrate_drift() -> None: ...
 
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
-def _models() -> None: ...
+def _bench_models() -> None: ...
 
 
 @bench.command("backends", help="Times of imagination, experts and gate by backend, and their nearness to PyTorch.")
-def _backends() -> None: ...
+def _bench_backends() -> None: ...
 
 
 @engines.command("build", help="Export every network, build its engines, and compare them with PyTorch.")
-def _build() -> None: ...
+def _engines_build() -> None: ...
 
 
 @engines.command("list", help="What is in the cache, and what of it is stale or damaged.")
-def _list() -> None: ...
+def _engines_list() -> None: ...
+
+
+@profile.command("check", help="Say what is wrong with a profile; exit 1 if anything is.")
+def _profile_check() -> None: ...
+
+
+@profile.command("prepare", help="Write what a launch file needs of a profile: controllers, robot description, nodes to start.")
+def _profile_prepare() -> None: ...
+
+
+@profile.command("list", help="The profiles there are, and the preset that was trained for each.")
+def _profile_list() -> None: ...
+
+
+@app.command("wait", help="Wait until a part of the graph is alive; exit 3 and say what is missing if it does not come.")
+def _wait() -> None: ...
+
+
+@app.command("activate", help="Configure and activate a node that does not bring itself up.")
+def _activate() -> None: ...
 
 
 @app.command("record", help="Record the running graph to a rosbag2 (MCAP).")
@@ -201,7 +250,7 @@ def _labels() -> None: ...
 
 
 @dataset.command("from-bags", help="Make a training set of recorded demonstrations.")
-def _from_bags() -> None: ...
+def _dataset_from_bags() -> None: ...
 
 
 @bench.command("record", help="Three 640x480 cameras at 30 Hz beside the graph: lost messages, and what the recorder costs.")
@@ -213,7 +262,15 @@ def _bench_bag() -> None: ...
 
 
 @bench.command("publish-cameras", help="Publish made-up camera images, to measure what listens.")
-def _publish_cameras() -> None: ...
+def _bench_publish_cameras() -> None: ...
+
+
+@bench.command("limits", help="How long the arbiter's limits take for one trajectory of all arms.")
+def _bench_limits() -> None: ...
+
+
+@bench.command("planner", help="Random moves of both arms among clutter: success, planning times, collisions by an independent checker.")
+def _bench_planner() -> None: ...
 
 
 @bench.command()
@@ -256,6 +313,7 @@ def up(
 def do(
     instruction: Annotated[str, typer.Argument(help='What to do, in words: "put the banana on the plate".')],
     time_limit: Annotated[float, typer.Option(min=1.0, help="Seconds the task may take.")] = 120.0,
+    from_home: Annotated[bool, typer.Option("--from-home", help="First bring the arms home by a planned way.")] = False,
     json: Json = "",
 ) -> None:
     """Give a running graph a task and watch it; Ctrl-C cancels."""
@@ -263,24 +321,61 @@ def do(
     with _reported(console):
         from harmowam_bringup.operator import execute
 
-        result = execute(instruction, time_limit, console)
+        result = execute(instruction, time_limit, console, from_home)
     _write(json, result)
     raise typer.Exit(0 if result["outcome"] == "SUCCEEDED" else FAILED)
 
 
 @app.command()
+def home(json: Json = "") -> None:
+    """Bring the arms of a running graph home by a planned, collision-free way; Ctrl-C cancels."""
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.operator import go_home
+
+        result = go_home(console)
+    _write(json, result)
+    raise typer.Exit(0 if result["outcome"] == "SUCCEEDED" else FAILED)
+
+
+@app.command()
+def hold(json: Json = "") -> None:
+    """Brake the arms of a running graph to rest and keep them there until `harmowam reset`. Not an emergency stop."""
+    _ask("HOLD", json)
+
+
+@app.command()
+def reset(json: Json = "") -> None:
+    """Let the arms move again after a hold or a latched fault."""
+    _ask("RESET", json)
+
+
+def _ask(service: str, json: str) -> None:
+    console = _console(json)
+    with _reported(console):
+        from harmowam_bringup.operator import ask
+        from harmowam_core import topics
+
+        result = ask(getattr(topics, service))
+    console.print(escape(result["message"]))
+    _write(json, result)
+    raise typer.Exit(0 if result["success"] else FAILED)
+
+
+@app.command()
 def status(
     seconds: Annotated[float, typer.Option(min=0.5, help="How long to listen.")] = 2.5,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
     json: Json = "",
 ) -> None:
     """What the nodes of a running graph and its gate say of themselves; exit 1 if any has a fault or none is heard."""
     console = _console(json)
     with _reported(console):
-        from harmowam_bringup.operator import listen, print_status
+        from harmowam_bringup.status import listen, show_live, status_table
 
-        heard = listen(seconds)
-    if json != "-":
-        print_status(heard, console)
+        heard = show_live(console) if watch else listen(seconds)
+    if json != "-" and not watch:
+        console.print(status_table(heard))
     _write(json, heard)
     raise typer.Exit(0 if heard["nodes"] and all(node["level"] != "ERROR" for node in heard["nodes"].values()) else FAILED)
 

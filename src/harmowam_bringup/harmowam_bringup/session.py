@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from harmowam_msgs.action import ExecuteTask
+from harmowam_msgs.action import ExecuteTask, MoveTo
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -30,7 +30,9 @@ from harmowam_core.status import Outcome
 
 TAIL_LINES = 15
 ANSWER_S = 10.0
-"""How long the arbiter may take to answer a request."""
+"""How long a node may take to answer a request."""
+MOVE_S = 60.0
+"""How long a planned move may take, planning included."""
 
 
 class GraphError(RuntimeError):
@@ -121,6 +123,15 @@ class GraphClient:
         """Until the arbiter takes tasks."""
         self.spin(self._client.server_is_ready, timeout_s, f"an arbiter that takes tasks ({topics.EXECUTE_TASK})")
 
+    def call(self, kind: Any, service: str, request: Any, timeout_s: float = ANSWER_S) -> Any:
+        """A service's answer."""
+        client = self.node.create_client(kind, service)
+        self.spin(client.service_is_ready, ANSWER_S, f"the service {service}; does its node run?")
+        answer = client.call_async(request)
+        self.spin(answer.done, timeout_s, f"{service} to answer")
+        self.node.destroy_client(client)
+        return answer.result()
+
     def execute(
         self,
         instruction: str,
@@ -131,18 +142,39 @@ class GraphClient:
     ) -> TaskResult:
         """Give the task and wait for its end; it is cancelled when ``stop`` says so, and when the wait is interrupted."""
         goal = ExecuteTask.Goal(instruction=instruction, time_limit_s=time_limit_s)
-        sent = self._client.send_goal_async(goal, feedback_callback=lambda message: on_feedback(message.feedback))
-        self.spin(sent.done, ANSWER_S, "the arbiter to answer the task")
+        return self._pursue(self._client, goal, time_limit_s, "the arbiter", on_feedback, on_wait, stop)
+
+    def move_to(self, target: str, on_feedback: Callable[[Any], None] = lambda feedback: None) -> TaskResult:
+        """Go to a named pose of the cell by a planned way; cancelled when the wait is interrupted."""
+        client = ActionClient(self.node, MoveTo, topics.MOVE_TO)
+        try:
+            self.spin(client.server_is_ready, ANSWER_S, f"a planner that moves the arms ({topics.MOVE_TO})")
+            return self._pursue(client, MoveTo.Goal(target=target), MOVE_S, "the planner", on_feedback)
+        finally:
+            client.destroy()
+
+    def _pursue(
+        self,
+        client: ActionClient,
+        goal: Any,
+        time_limit_s: float,
+        server: str,
+        on_feedback: Callable[[Any], None],
+        on_wait: Callable[[], None] = lambda: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> TaskResult:
+        sent = client.send_goal_async(goal, feedback_callback=lambda message: on_feedback(message.feedback))
+        self.spin(sent.done, ANSWER_S, f"{server} to answer")
         handle = sent.result()
         if not handle.accepted:
-            return TaskResult(Outcome.REFUSED, "the arbiter refused the task; its log and /diagnostics say why", 0.0)
+            return TaskResult(Outcome.REFUSED, f"{server} refused; its log and /diagnostics say why", 0.0)
         result = handle.get_result_async()
         try:
-            self.spin(lambda: result.done() or stop(), time_limit_s + ANSWER_S, "the arbiter to end the task", on_wait)
+            self.spin(lambda: result.done() or stop(), time_limit_s + ANSWER_S, f"{server} to finish", on_wait)
         finally:
             if not result.done():
                 handle.cancel_goal_async()
-                self.spin(result.done, ANSWER_S, "the arbiter to cancel the task", on_wait)
+                self.spin(result.done, ANSWER_S, f"{server} to cancel", on_wait)
         ended = result.result().result
         return TaskResult(Outcome(ended.outcome), ended.why, ended.duration_s)
 

@@ -1,90 +1,155 @@
-"""The policy on two Franka Research 3 arms: cameras, arm driver and controllers, the graph, and rviz.
+"""The policy on a real robot: cameras, arm driver and controllers, the graph, and on request rviz and a recording.
 
-    ros2 launch harmowam_bringup real_robot.launch.py robot_config_file:=/path/fr3_duo.config.yaml \
-        scene_serial:=... wrist_left_serial:=... wrist_right_serial:=...
+    ros2 launch harmowam_bringup real_robot.launch.py robot:=/path/my_cell.yaml
 
-Needs a full ROS 2 Jazzy installation with franka_ros2 and realsense-ros. The arms' prefixes in ``robot_config_file`` must
-be ``left`` and ``right``, in that order, so that joint names match the cell profile.
+What the robot is stands in its profile. `harmowam profile prepare` checks it and says what to start; then, each step only
+once the one before is done: cameras and joint states alive, models active, arbiter active. A step that fails ends the launch
+with a sentence on what to install, plug in or switch on. Needs ROS 2 Jazzy; docs/operator.md walks through it.
 """
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
-from launch.conditions import IfCondition
-from launch.launch_description_sources import AnyLaunchDescriptionSource, PythonLaunchDescriptionSource
+import json
+import tempfile
+from pathlib import Path
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    Shutdown,
+)
+from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import AnyLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
+from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 from launch import LaunchDescription
 
-CAMERAS = ("scene", "wrist_left", "wrist_right")
-
-
-def share(package: str, *path: str) -> PathJoinSubstitution:
-    """A file in a package's share directory."""
-    return PathJoinSubstitution([FindPackageShare(package), *path])
+SWITCH = ["true", "false"]
+ARGUMENTS = (
+    ("robot", "franka_dual", "cell profile by name, or path of a profile with your cameras' serial numbers and arms' addresses", None),
+    ("preset", "compact", "preset by name, or path of a preset file; none starts the robot without the policy", None),
+    ("weights_directory", "", "folder of the weights; empty for those that ship with the preset", None),
+    ("device", "cpu", "where the models run", ["cpu", "cuda"]),
+    ("backend", "openvino", "what runs the networks", ["torch", "torch_bf16", "openvino", "onnxruntime", "tensorrt"]),
+    ("arms", "true", "start the arm driver; false if it runs already", SWITCH),
+    (
+        "cameras",
+        "harmowam",
+        "who reads the cameras: our node, realsense-ros, or none if they are published already",
+        ["harmowam", "realsense", "none"],
+    ),
+    ("use_fake_hardware", "false", "ros2_control's mock components instead of the arms", SWITCH),
+    ("dry_run", "false", "compute everything, command nothing: no controller that moves is loaded, trajectories go to /dry_run", SWITCH),
+    ("rviz", "false", "show the cell in rviz", SWITCH),
+    ("rviz_config", PathJoinSubstitution([FindPackageShare("harmowam_bringup"), "rviz", "harmowam.rviz"]), "rviz configuration", None),
+    ("record", "false", "record the session to out/bags (harmowam record)", SWITCH),
+    ("sensor_timeout", "30.0", "seconds that cameras and joint states may take to come", None),
+    ("model_timeout", "120.0", "seconds that the models may take to load", None),
+)
 
 
 def arguments() -> list[DeclareLaunchArgument]:
-    """Everything a user may change, beside the arguments of graph.launch.yaml."""
-    declared = [
-        ("start_arms", "true", "start the arm driver and its controllers"),
-        (
-            "robot_config_file",
-            share("franka_bringup", "config", "fr3_duo.config.yaml"),
-            "the arms' addresses and types",
-        ),
-        ("controllers_file", share("harmowam_bringup", "config", "controllers.yaml"), "ros2_control parameters"),
-        ("start_cameras", "true", "start the RealSense cameras"),
-        ("color_profile", "640x480x30", "width, height and rate of the colour streams"),
-        ("rviz", "true", "show the cell in rviz"),
-        ("rviz_config", share("harmowam_bringup", "rviz", "harmowam.rviz"), "rviz configuration"),
+    """Everything a user may change."""
+    return [
+        DeclareLaunchArgument(name, default_value=default, description=text, **({"choices": choices} if choices else {}))
+        for name, default, text, choices in ARGUMENTS
     ]
-    serials = [(f"{camera}_serial", "", f"serial number of the {camera} camera; empty takes the first one found") for camera in CAMERAS]
-    return [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in declared + serials]
 
 
-def camera_node(camera: str) -> Node:
-    """A RealSense camera that publishes /camera/<name>/color/image_raw and camera_info, colour alone."""
-    return Node(
-        package="realsense2_camera",
-        executable="realsense2_camera_node",
-        namespace="camera",
-        name=camera,
-        output="screen",
-        respawn=True,
-        respawn_delay=2.0,
-        condition=IfCondition(LaunchConfiguration("start_cameras")),
-        parameters=[
-            {
-                "camera_name": camera,
-                "serial_no": ParameterValue(LaunchConfiguration(f"{camera}_serial"), value_type=str),
-                "rgb_camera.color_profile": ParameterValue(LaunchConfiguration("color_profile"), value_type=str),
-                "enable_color": True,
-                "enable_depth": False,
-                "enable_infra1": False,
-                "enable_infra2": False,
-            }
-        ],
-    )
+def harmowam(*words) -> ExecuteProcess:
+    """A call of the harmowam command."""
+    return ExecuteProcess(cmd=[ExecutableInPackage("harmowam", "harmowam_bringup"), *words], output="screen", name=f"harmowam {words[0]}")
+
+
+def when_done(process: ExecuteProcess, actions) -> RegisterEventHandler:
+    """Once ``process`` has ended well, what ``actions`` (called then) returns; otherwise an error, which ends the launch."""
+
+    def on_exit(event, context) -> list:
+        if event.returncode == 0:
+            return actions()
+        if context.is_shutdown:  # interrupted
+            return []
+        raise RuntimeError(f"'{event.process_name}' failed with code {event.returncode}: see what it says above")
+
+    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=on_exit))
+
+
+def bring_up(context) -> list:
+    """The first step; the others follow from its end."""
+    given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    out = Path(tempfile.mkdtemp(prefix="harmowam_launch_"))
+    flags = [
+        f"--{name.replace('use_', '').replace('_', '-')}" for name in ("use_fake_hardware", "dry_run", "rviz") if given[name] == "true"
+    ]
+    prepare = harmowam(
+        "profile", "prepare", given["robot"], "--out", str(out), "--preset", given["preset"], "--cameras", given["cameras"],
+        "--arms" if given["arms"] == "true" else "--no-arms", *flags,
+    )  # fmt: skip
+    return [prepare, when_done(prepare, lambda: start_hardware(given, out))]
+
+
+def start_hardware(given: dict[str, str], out: Path) -> list:
+    """Drivers and cameras, as launch.json says."""
+    plan = json.loads((out / "launch.json").read_text())
+    on_exit = {"ros2_control_node": must_go_on, "spawner": must_succeed}
+    nodes = [Node(output="screen", on_exit=on_exit.get(node["executable"]), **node) for node in plan["hardware"]]
+    alive = harmowam("wait", "sensors", "--cell", plan["profile"], "--timeout", given["sensor_timeout"])
+    # The graph reads the profile by name, and finds the one that was checked.
+    return [
+        SetEnvironmentVariable("HARMOWAM_CELLS", plan["cells"]),
+        *nodes,
+        alive,
+        when_done(alive, lambda: start_policy(given, plan["profile"])),
+    ]
+
+
+def must_go_on(event, context) -> list:
+    """What happens when the arm driver ends."""
+    return [] if context.is_shutdown else [Shutdown(reason=f"the arm driver ended with code {event.returncode}")]
+
+
+def must_succeed(event, context) -> list:
+    """What happens when the controllers' spawner ends."""
+    if event.returncode and not context.is_shutdown:
+        raise RuntimeError("a controller could not be started: see what 'spawner' and 'ros2_control_node' say above")
+    return []
+
+
+def start_policy(given: dict[str, str], profile: str) -> list:
+    """The graph, its arbiter waiting, and who looks on."""
+    lookers = []
+    if given["rviz"] == "true":
+        lookers.append(Node(package="rviz2", executable="rviz2", arguments=["-d", given["rviz_config"]]))
+    if given["record"] == "true":
+        lookers.append(harmowam("record"))
+    if given["preset"] == "none":
+        return [*lookers, LogInfo(msg="the robot is up, without the policy")]
+    commands = [(f"/{kind}_controller/joint_trajectory", f"/dry_run/{kind}_controller/joint_trajectory") for kind in ("arm", "gripper")]
+    lookers.append(
+        Node(
+            package="harmowam_bringup", executable="auditor_node", name="auditor", output="screen", respawn=True, respawn_delay=1.0,
+            parameters=[{"cell": profile}], remappings=commands if given["dry_run"] == "true" else [],
+        )
+    )  # fmt: skip
+    passed_on = {name: given[name] for name in ("preset", "weights_directory", "device", "backend", "dry_run")}
+    source = AnyLaunchDescriptionSource(PathJoinSubstitution([FindPackageShare("harmowam_bringup"), "launch", "graph.launch.yaml"]))
+    graph = IncludeLaunchDescription(source, launch_arguments={**passed_on, "autostart_arbiter": "false"}.items())
+    alive = harmowam("wait", "models", "--timeout", given["model_timeout"])
+    return [graph, *lookers, alive, when_done(alive, start_arbiter)]
+
+
+def start_arbiter() -> list:
+    """The last step: from here on the arms can move."""
+    activate = harmowam("activate", "arbiter")
+    ready = 'ready: harmowam do "put the green lime on the plate"'
+    return [activate, when_done(activate, lambda: [LogInfo(msg=ready)])]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Called by ``ros2 launch``."""
-    arms = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(share("franka_bringup", "launch", "fr3_duo.launch.py")),
-        launch_arguments={
-            "robot_config_file": LaunchConfiguration("robot_config_file"),
-            "controllers_yaml": LaunchConfiguration("controllers_file"),
-            "controller_name": "arm_controller",
-        }.items(),
-        condition=IfCondition(LaunchConfiguration("start_arms")),
-    )
-    graph = IncludeLaunchDescription(AnyLaunchDescriptionSource(share("harmowam_bringup", "launch", "graph.launch.yaml")))
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        arguments=["-d", LaunchConfiguration("rviz_config")],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-    )
-    return LaunchDescription([*arguments(), *(camera_node(camera) for camera in CAMERAS), arms, graph, rviz])
+    return LaunchDescription([*arguments(), OpaqueFunction(function=bring_up)])

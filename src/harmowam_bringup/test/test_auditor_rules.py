@@ -15,7 +15,6 @@ from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_bringup.auditor import CellAuditor, Finding, Rule, ToolLimits, audit
 from harmowam_bringup.auditor.audit import Auditor
-from harmowam_bringup.auditor.forward_kinematics import PALM_BEHIND_TCP_M, PALM_HALF_WIDTH_M
 from harmowam_bringup.auditor.limits import REST_WITHIN_S
 from harmowam_bringup.auditor.rules import ArmInSpace
 from harmowam_bringup.auditor.rules.continuity import POSITION_STEP, VELOCITY_STEP
@@ -309,7 +308,7 @@ def test_a_tool_that_is_outside_may_come_back_but_not_creep_away() -> None:
 def test_table(clearance_m: float, expected: set[Rule]) -> None:
     """A hand leaning along its fingers: its palm's edge is lowest, while the TCP is inside the workspace."""
     lean = 0.6
-    tcp_z = PALM_HALF_WIDTH_M * np.sin(lean) - PALM_BEHIND_TCP_M * np.cos(lean) + clearance_m
+    tcp_z = CELL.tool.palm_half_width * np.sin(lean) - CELL.tool.palm_behind_tcp * np.cos(lean) + clearance_m
     assert tcp_z > CELL.workspace.lower[2]
     high, low = (reach(np.array([0.5, 0.2, tcp_z + up]), (lean, 0.0, 0.0)) for up in (0.01, 0.0))
     assert space((high, low)) == expected

@@ -132,16 +132,36 @@ def test_training_commands_come_from_their_package() -> None:
 
 
 def test_status_is_a_table() -> None:
-    from harmowam_bringup.operator import print_status
+    from harmowam_bringup.status import status_table
 
     console = Console(record=True, width=140, file=io.StringIO())
-    values = {"images rate (Hz)": "10.00", "chunk p95 (ms)": "31.0", "weights": "not shown"}
+    values = {"images rate (Hz)": "10.00", "images age (s)": "0.041", "chunk p50 (ms)": "29.0", "chunk p95 (ms)": "31.0", "drift": "0.4"}
     node = {"state": "active", "level": "ERROR", "message": "images: [frozen]", "values": values}
     gate = {"status": "HOLDING", "text": "image frozen", "phase": "transit", "expert": None, "score": None}
-    print_status({"nodes": {"/arbiter": node}, "gate": gate}, console)
+    console.print(status_table({"nodes": {"/arbiter": node}, "gate": gate}))
     text = console.export_text()
-    assert all(part in text for part in ("/arbiter", "ERROR", "images: [frozen]", "images rate (Hz) 10.00", "chunk p95 (ms) 31.0"))
-    assert "weights" not in text and "gate: holding (image frozen), transit, expert none, score –" in text
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert rows[1:4] == ["/arbiter active ERROR images 10.00 0.041", "chunk 29.0 31.0", "drift: 0.4"]
+    assert "/arbiter: images: [frozen]" in rows and "gate: holding (image frozen), transit, expert none, score –" in text
+
+
+def test_status_goes_on_until_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harmowam_bringup.session import GraphClient, NodeStatus
+    from harmowam_core.health import Level
+
+    turns: list[float] = []
+
+    def spin_for(graph: GraphClient, seconds: float) -> None:
+        turns.append(seconds)
+        if len(turns) > 2:
+            raise KeyboardInterrupt
+        level = Level.OK if len(turns) == 1 else Level.ERROR
+        graph.nodes["/arbiter"] = NodeStatus("active", level, f"turn {len(turns)}", {"tick p95 (ms)": "3.1"})
+
+    monkeypatch.setattr(GraphClient, "spin_for", spin_for)
+    result = run(app, ["status", "--watch"])
+    assert result.exit_code == 1 and len(turns) == 3
+    assert "/arbiter" in result.output and "3.1" in result.output and "turn 2" in result.output
 
 
 def test_status_and_do_without_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,15 @@
-"""The project's own launch files and controller configuration."""
+"""The project's own launch files; real_robot.launch.py has a file of tests for itself."""
 
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from launch_stand_in import description_of
 
 from harmowam_bringup.drill.relayed import relayed_topics
 from harmowam_bringup.launch_yaml import declared_arguments, read_launch
@@ -31,7 +32,7 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
         installed / "launch/sim.launch.yaml", {"task": "stack_cans", "seed": "3", "preset": "mine", "real_time_factor": "1"}
     )
     nodes = {process.node: process for process in launch.processes}
-    assert list(nodes) == ["cell", "world_model", "predictive_expert", "reactive_expert", "arbiter", "auditor"]
+    assert list(nodes) == ["cell", "world_model", "predictive_expert", "reactive_expert", "arbiter", "planner", "auditor"]
 
     def values(node: str) -> dict[str, object]:
         return {name: value for source in nodes[node].parameters for name, value in source["/**"]["ros__parameters"].items()}
@@ -40,17 +41,12 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
         "task": "stack_cans", "environment": "in_domain", "seed": 3, "real_time_factor": 1.0, "camera_rate": 10.0, "state_log": "",
         "cell": "franka_dual", "autostart": True,
     }  # fmt: skip
-    assert values("auditor") == {"cell": "franka_dual", "autostart": True} and nodes["auditor"].respawn
-    for node in list(nodes)[1:-1]:
-        assert values(node) == {
-            "preset": "mine",
-            "contract": "",
-            "weights_directory": "",
-            "device": "cpu",
-            "backend": "openvino",
-            "autostart": True,
-        }
-        assert nodes[node].respawn
+    assert values("auditor") == {"cell": "franka_dual", "autostart": True}
+    shared = {"preset": "mine", "contract": "", "weights_directory": "", "device": "cpu", "backend": "openvino", "autostart": True}
+    for node in list(nodes)[1:5]:
+        assert values(node) == (shared | {"joint_state_max_age_s": 0.12} if node == "arbiter" else shared)
+    assert values("planner") == {"preset": "mine", "autostart": True}
+    assert all(process.respawn for node, process in nodes.items() if node != "cell")
     assert nodes["cell"].shutdown_on_exit and not nodes["cell"].respawn
 
 
@@ -63,7 +59,7 @@ def test_in_a_drill_every_relayed_topic_leads_through_the_relay(installed: Path)
     for before in plain.processes:
         process = drilled[before.node]
         rules = [word for word in process.ros_arguments if ":=" in word and word not in before.ros_arguments]
-        assert rules and process.parameters == before.parameters
+        assert (rules or before.node == "planner") and process.parameters == before.parameters  # the planner publishes nothing
         relayed |= dict(rule.split(":=") for rule in rules)  # type: ignore[arg-type]
     assert relayed == {name: topics.relayed(name) for name in relayed_topics(load_cell())}
     assert not any("/relay" in word for process in plain.processes for word in process.ros_arguments)
@@ -75,12 +71,49 @@ def test_in_a_drill_every_relayed_topic_leads_through_the_relay(installed: Path)
         ("environment", "mars", "'environment' is 'mars', expected one of in_domain, background, position, objects"),
         ("seed", "many", "parameter 'seed' is 'many', expected int"),
         ("backend", "abacus", "'backend' is 'abacus'"),
-        ("colour", "red", "no argument 'colour'; it has autostart, backend"),
+        ("colour", "red", "no argument 'colour'; it has autostart, autostart_arbiter, backend"),
     ],
 )
 def test_bad_arguments_are_named(installed: Path, argument: str, value: str, message: str) -> None:
     with pytest.raises(LaunchError, match=message):
         read_launch(installed / "launch/sim.launch.yaml", {argument: value})
+
+
+def test_a_dry_run_leads_the_arbiters_trajectories_away(installed: Path) -> None:
+    plain = {process.node: process for process in read_launch(installed / "launch/graph.launch.yaml").processes}
+    dry = {process.node: process for process in read_launch(installed / "launch/graph.launch.yaml", {"dry_run": "true"}).processes}
+    for node, process in dry.items():
+        rules = [word for word in process.ros_arguments if ":=" in word and word not in plain[node].ros_arguments]
+        wanted = [f"{topic}:=/dry_run{topic}" for topic in (load_cell().controllers.arm_topic, load_cell().controllers.gripper_topic)]
+        assert rules == (wanted if node == "arbiter" else [])
+
+
+def test_in_a_dry_run_no_drill_brings_trajectories_back(installed: Path) -> None:
+    drill = read_launch(installed / "launch/graph.launch.yaml", {"dry_run": "true", "drill": "true"})
+    [arbiter] = [process for process in drill.processes if process.node == "arbiter"]
+    rules = [word for word in arbiter.ros_arguments if "joint_trajectory:=" in word]
+    assert len(rules) == 4 and all(":=/dry_run/" in rule for rule in rules[:2])  # the first rule for a name counts
+
+
+def test_the_arbiter_can_be_left_waiting(installed: Path) -> None:
+    launch = read_launch(installed / "launch/graph.launch.yaml", {"autostart_arbiter": "false"})
+    values = {
+        process.node: value
+        for process in launch.processes
+        for source in process.parameters
+        for name, value in source["/**"]["ros__parameters"].items()
+        if name == "autostart"
+    }
+    assert values.pop("arbiter") is False and all(values.values())
+
+
+def test_sim_may_be_watched_and_recorded(installed: Path, make_package: Callable[..., Path]) -> None:
+    make_package("rviz2", rviz2="#!/bin/sh\n")
+    watched = read_launch(installed / "launch/sim.launch.yaml", {"rviz": "true", "record": "true"}).processes
+    commands = [" ".join(map(str, process.command)) for process in watched]
+    assert any("rviz2 -d " in command and "harmowam.rviz" in command for command in commands)
+    assert any(command.endswith("harmowam record") for command in commands)
+    assert len(watched) == len(read_launch(installed / "launch/sim.launch.yaml").processes) + 2
 
 
 @pytest.mark.parametrize("name", ["graph.launch.yaml", "sim.launch.yaml"])
@@ -95,55 +128,22 @@ def test_the_launch_file_offers_the_backends_there_are() -> None:
     assert {choice["value"] for choice in backend["choice"]} == set(BACKEND_CHOICES)
 
 
-def test_controllers_match_the_cell_and_have_tolerances() -> None:
-    controller = yaml.safe_load((SOURCE / "config/controllers.yaml").read_text())["arm_controller"]["ros__parameters"]
-    cell = load_cell()
-    assert tuple(controller["joints"]) == cell.arm_joint_names
-    assert cell.controllers.arm_topic == "/arm_controller/joint_trajectory"
-    assert controller["cmd_timeout"] > 0 and controller["constraints"]["goal_time"] > 0
-    for joint in cell.arm_joint_names:
-        assert controller["constraints"][joint]["trajectory"] > 0 and controller["constraints"][joint]["goal"] > 0
+def test_rviz_starts_with_the_robot(monkeypatch: pytest.MonkeyPatch) -> None:
+    entities = description_of(SOURCE / "launch/rviz.launch.py", monkeypatch)
+    declared = [entity for entity in entities if entity.kind == "DeclareLaunchArgument"]
+    assert [entity.args[0] for entity in declared] == ["cell", "robot_state_publisher", "rviz_config", "use_sim_time"]
+    assert all(entity.options["description"] for entity in declared)
+    assert [entity.options["package"] for entity in entities if entity.kind == "Node"] == ["robot_state_publisher", "rviz2"]
 
 
-LAUNCH_STAND_IN = """
-import importlib.abc, importlib.machinery, runpy, sys, types
-
-class Anything(types.ModuleType):
-    __path__ = []
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {"__init__": lambda self, *a, **k: setattr(self, "given", (a, k))})
-
-class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(self, name, path, target=None):
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if name.split(".")[0] in ("launch", "launch_ros") else None
-    def create_module(self, spec):
-        return Anything(spec.name)
-    def exec_module(self, module):
-        pass
-
-sys.meta_path.insert(0, Finder())
-description = runpy.run_path(sys.argv[1])["generate_launch_description"]()
-(actions,), _ = description.given
-for action in actions:
-    args, options = action.given
-    print(type(action).__name__, args[0] if args and isinstance(args[0], str) else "", options.get("package", ""), options.get("name", ""))
-"""
-
-
-def test_real_robot_starts_arms_cameras_graph_and_rviz() -> None:
-    """With stand-ins for the launch packages: their real ones come only with a full ROS 2 installation."""
-    path = SOURCE / "launch/real_robot.launch.py"
-    printed = subprocess.run([sys.executable, "-c", LAUNCH_STAND_IN, str(path)], capture_output=True, text=True, check=True).stdout
-    lines = [line.split() for line in printed.splitlines()]
-    assert [line[2] for line in lines if line[:2] == ["Node", "realsense2_camera"]] == [camera.name for camera in load_cell().cameras]
-    assert ["Node", "rviz2"] in lines
-    assert [line[0] for line in lines].count("IncludeLaunchDescription") == 2
-    assert all(ast.get_docstring(node) for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
-
-
-def test_rviz_shows_the_graphs_topics() -> None:
-    text = (SOURCE / "rviz/harmowam.rviz").read_text()
-    yaml.safe_load(text)
-    assert all(topic in text for topic in (topics.MARKERS, topics.PREVIEW, topics.camera_image("scene"), topics.camera_image("wrist_left")))
+@pytest.mark.parametrize("path", sorted((SOURCE / "launch").glob("*.launch.py")), ids=lambda path: path.name)
+def test_python_launch_files_need_nothing_that_a_system_python_lacks(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else alias.name).split(".")[0]  # type: ignore[union-attr]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported <= {"launch", "launch_ros", *sys.stdlib_module_names}
+    assert all(ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name != "on_exit")

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from scipy.spatial.transform import Rotation
 
+from harmowam_core.robot import Controllers, Driver, Gripper, Quaternion, Tool, Vector3
+from harmowam_core.robot import Strict as _Strict
+
 CELLS_DIR = Path(__file__).parent / "config" / "cells"
-
-Vector3 = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
-Quaternion = Annotated[tuple[float, ...], Field(min_length=4, max_length=4)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+OWN_CELLS = "HARMOWAM_CELLS"
+"""Environment variable: a folder whose profiles come before ours of the same name."""
 
 
 class Arm(_Strict):
-    """One arm: where its base stands and where its tool waits, in the base frame."""
+    """One arm: where its base stands and where its tool waits, in the base frame.
+
+    joint_prefix: what its driver puts before the joints' names; by default the arm's name and an underscore.
+    """
 
     name: str
+    joint_prefix: str | None = None
     base_position: Vector3
     base_orientation: Quaternion
     home_tcp_position: Vector3
     home_tcp_orientation: Quaternion
+
+    @property
+    def prefix(self) -> str:
+        """Before the names of its joints."""
+        return f"{self.name}_" if self.joint_prefix is None else self.joint_prefix
 
 
 class Limits(_Strict):
@@ -47,6 +55,68 @@ class Box(_Strict):
 
     lower: Vector3
     upper: Vector3
+
+
+class Obstacle(Box):
+    """Something that always stands in the cell, such as the table."""
+
+    name: str
+
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """(3,) of the box."""
+        return (np.array(self.lower) + np.array(self.upper)) / 2
+
+
+class Plane(_Strict):
+    """What lies behind it (``normal`` . x < ``offset``) is out of bounds; the normal is a unit vector, base frame."""
+
+    name: str
+    normal: Vector3
+    offset: float
+
+    @model_validator(mode="after")
+    def _unit(self) -> Plane:
+        if not abs(np.linalg.norm(self.normal) - 1) <= 1e-6:
+            raise ValueError(f"the normal of plane '{self.name}' has length {np.linalg.norm(self.normal):.3f}, expected 1")
+        return self
+
+
+class Zone(_Strict):
+    """A value at which to slow down and one at which to stop."""
+
+    slow: float = Field(gt=0)
+    stop: float = Field(gt=0)
+
+
+class Safety(_Strict):
+    """What the arbiter keeps the arms to, besides ``Limits`` and ``workspace``; see docs/safety.md.
+
+    limits: names of all limits in the order in which they are asked; position_margin: rad, kept from the position limits;
+    tcp_speed, elbow_speed: m/s; tool_tilt: rad from straight down; singularity: condition numbers of the Jacobian;
+    self_clearance, scene_clearance: m; may_touch: links that may come near obstacles.
+    """
+
+    limits: tuple[str, ...]
+    position_margin: float = Field(ge=0, lt=0.2)
+    tcp_speed: float = Field(gt=0, le=2)
+    elbow_speed: float = Field(gt=0, le=2)
+    elbow_link: str
+    tool_tilt: float = Field(gt=0, le=np.pi)
+    keep_out: tuple[Plane, ...]
+    singularity: Zone
+    self_clearance: Zone
+    scene_clearance: Zone
+    may_touch: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Safety:
+        if not self.singularity.slow < self.singularity.stop:
+            raise ValueError("singularity.slow must be below singularity.stop")
+        for name in ("self_clearance", "scene_clearance"):
+            if not getattr(self, name).stop < getattr(self, name).slow:
+                raise ValueError(f"{name}.stop must be below {name}.slow")
+        return self
 
 
 class Calibration(_Strict):
@@ -147,13 +217,6 @@ class Camera(_Strict):
         return self.origin + rays * distance[..., None]
 
 
-class Controllers(_Strict):
-    """Topics the arm driver listens to."""
-
-    arm_topic: str
-    gripper_topic: str
-
-
 class Cell(_Strict):
     """A whole cell; see config/cells/franka_dual.yaml."""
 
@@ -162,15 +225,27 @@ class Cell(_Strict):
     urdf: str
     arms: tuple[Arm, ...]
     joints: tuple[str, ...]
+    posture: tuple[float, ...]
+    tool: Tool
     finger_joint: str
     finger_travel: float = Field(gt=0)
     limits: Limits
     workspace: Box
+    obstacles: tuple[Obstacle, ...] = ()
+    safety: Safety
     cameras: tuple[Camera, ...]
     controllers: Controllers
+    driver: Driver
+    gripper: Gripper
 
     @model_validator(mode="after")
     def _consistent(self) -> Cell:
+        if len(self.posture) != len(self.joints):
+            raise ValueError(f"posture has {len(self.posture)} values for {len(self.joints)} joints")
+        if set(self.driver.addresses) != set(self.arm_names):
+            raise ValueError(f"driver.addresses are of {sorted(self.driver.addresses)}; arms are {self.arm_names}")
+        if len(set(self.arm_joint_names)) != len(self.arm_joint_names):
+            raise ValueError(f"two arms have joints of the same name; give them different prefixes: {self.arm_joint_names}")
         for name in Limits.model_fields:
             if len(getattr(self.limits, name)) != len(self.joints):
                 raise ValueError(f"limits.{name} has {len(getattr(self.limits, name))} values for {len(self.joints)} joints")
@@ -187,12 +262,12 @@ class Cell(_Strict):
     @property
     def arm_joint_names(self) -> tuple[str, ...]:
         """All arm joints, arm by arm."""
-        return tuple(f"{arm.name}_{joint}" for arm in self.arms for joint in self.joints)
+        return tuple(f"{arm.prefix}{joint}" for arm in self.arms for joint in self.joints)
 
     @property
     def finger_joint_names(self) -> tuple[str, ...]:
         """One finger joint an arm."""
-        return tuple(f"{arm.name}_{self.finger_joint}" for arm in self.arms)
+        return tuple(f"{arm.prefix}{self.finger_joint}" for arm in self.arms)
 
     def camera(self, name: str) -> Camera:
         """A camera by name; KeyError names those there are."""
@@ -202,13 +277,26 @@ class Cell(_Strict):
         raise KeyError(f"cell '{self.name}' has no camera '{name}'; it has {[c.name for c in self.cameras]}")
 
 
-def load_cell(name_or_path: str | Path = "franka_dual") -> Cell:
-    """Read a cell profile by name (config/cells) or path; errors name the file and the field."""
+def cell_files() -> dict[str, Path]:
+    """Profiles by name: those of the folder in HARMOWAM_CELLS come before ours."""
+    own = os.environ.get(OWN_CELLS, "")
+    folders = [CELLS_DIR, *([Path(own)] if own else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def cell_path(name_or_path: str | Path) -> Path:
+    """The profile's file; FileNotFoundError names the known ones."""
     path = Path(name_or_path)
     if path.suffix != ".yaml":
-        path = CELLS_DIR / f"{name_or_path}.yaml"
+        path = cell_files().get(str(name_or_path), CELLS_DIR / f"{name_or_path}.yaml")
     if not path.is_file():
-        raise FileNotFoundError(f"no cell profile '{path}'; known: {sorted(p.stem for p in CELLS_DIR.glob('*.yaml'))}")
+        raise FileNotFoundError(f"no cell profile '{path}'; known: {sorted(cell_files())}")
+    return path
+
+
+def load_cell(name_or_path: str | Path = "franka_dual") -> Cell:
+    """Read a cell profile by name (config/cells, or the folder in HARMOWAM_CELLS) or path; errors name the file and the field."""
+    path = cell_path(name_or_path)
     try:
         return Cell.model_validate(yaml.safe_load(path.read_text()))
     except ValueError as error:

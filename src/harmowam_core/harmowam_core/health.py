@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from threading import Lock
 
 import numpy as np
+
+EXPECTED_OVER_S = 2.0
+"""Expected rates are judged over so long, and that long after they were first expected."""
 
 
 class Level(IntEnum):
@@ -42,8 +45,9 @@ class Health:
         self._events: dict[str, deque[float]] = {}
         self._last: dict[str, float] = {}
         self._latencies_s: dict[str, deque[float]] = {}
-        self._values: dict[str, float] = {}
         self._faults: dict[str, tuple[Level, str]] = {}
+        self._figures: dict[str, str] = {}
+        self._expected: dict[str, tuple[float, float]] = {}  # least rate (Hz), since when (s)
         self._lock = Lock()
 
     def event(self, name: str) -> None:
@@ -58,10 +62,25 @@ class Health:
         with self._lock:
             self._latencies_s.setdefault(name, deque(maxlen=self._samples)).append(seconds)
 
+    def figure(self, name: str, value: str) -> None:
+        """A number worth showing, in words; the last one counts."""
+        with self._lock:
+            self._figures[name] = value
+
     def value(self, name: str, value: float) -> None:
         """A figure of its own, such as a count; the last one stands."""
+        self.figure(name, f"{value:g}" if isinstance(value, float) else str(value))
+
+    def expect(self, name: str, rate_hz: float) -> None:
+        """Warn while ``name`` happens less often than that, or has not happened at all for a while."""
         with self._lock:
-            self._values[name] = value
+            _, since = self._expected.get(name, (0.0, self._clock()))
+            self._expected[name] = rate_hz, since
+
+    def no_longer_expect(self, name: str) -> None:
+        """``name`` may stay away."""
+        with self._lock:
+            self._expected.pop(name, None)
 
     def fault(self, name: str, text: str, level: Level = Level.ERROR) -> None:
         """Something is wrong until ``clear(name)``; a later text of the same name replaces it."""
@@ -82,16 +101,30 @@ class Health:
         """The state now."""
         with self._lock:
             now = self._clock()
-            values = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in self._values.items()}
+            values = dict(self._figures)
             for name in self._events:
                 values[f"{name} rate (Hz)"] = f"{self._rate_hz(name, now):.2f}"
                 values[f"{name} age (s)"] = f"{now - self._last[name]:.3f}"
             for name, seconds in self._latencies_s.items():
                 for percentile, value in zip((50, 95, 99), np.percentile(list(seconds), (50, 95, 99)), strict=True):
                     values[f"{name} p{percentile} (ms)"] = f"{value * 1e3:.1f}"
-            level = max((level for level, _ in self._faults.values()), default=Level.OK)
-            message = "; ".join(f"{name}: {text}" for name, (_, text) in self._faults.items()) or "ok"
+            faults = [*self._faults.items(), *self._too_slow(now)]
+            level = max((level for _, (level, _) in faults), default=Level.OK)
+            message = "; ".join(f"{name}: {text}" for name, (_, text) in faults) or "ok"
             return Summary(level, message, values)
+
+    def _too_slow(self, now: float) -> Iterator[tuple[str, tuple[Level, str]]]:
+        for name, (least_hz, since) in self._expected.items():
+            if now - since < EXPECTED_OVER_S:
+                continue
+            over_s = max(EXPECTED_OVER_S, 2 / least_hz)
+            recent = sum(now - stamp <= over_s for stamp in self._events.get(name, ()))
+            if name not in self._last:
+                yield name, (Level.WARN, "none yet")
+            elif recent == 0:
+                yield name, (Level.WARN, f"the last one came {now - self._last[name]:.1f} s ago")
+            elif recent < min(least_hz * over_s, self._samples):
+                yield name, (Level.WARN, f"{recent / over_s:.3g} Hz, expected at least {least_hz:.3g}")
 
     def _rate_hz(self, name: str, now: float) -> float:
         events = self._events.get(name)

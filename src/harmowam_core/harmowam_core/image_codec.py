@@ -14,8 +14,13 @@ from sensor_msgs.msg import Image
 from harmowam_core.stages import StageError
 
 ENCODINGS: dict[str, tuple[str, int]] = {
-    "rgb8": ("u1", 3), "bgr8": ("u1", 3), "rgba8": ("u1", 4), "bgra8": ("u1", 4),
-    "mono8": ("u1", 1), "16UC1": ("u2", 1), "32FC1": ("f4", 1),
+    "rgb8": ("u1", 3),
+    "bgr8": ("u1", 3),
+    "rgba8": ("u1", 4),
+    "bgra8": ("u1", 4),
+    "mono8": ("u1", 1),
+    "16UC1": ("u2", 1),
+    "32FC1": ("f4", 1),
 }
 """Encoding to the type of a value and the values a pixel has."""
 

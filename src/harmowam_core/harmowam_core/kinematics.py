@@ -19,14 +19,6 @@ from .cell import Cell
 Float64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-FLANGE = "link8"
-# Where the tool sits on the flange: the Franka hand is mounted turned by -45 degrees about the flange's z; its finger
-# tips meet 103.4 mm out.
-HAND_TURN_RAD = -np.pi / 4
-HAND_LENGTH_M = 0.1034
-# Franka's own "ready" posture: the elbow's redundant joint is drawn to the nearest posture of this family.
-READY_POSTURE_RAD = np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4])
-
 POSITION_TOLERANCE_M = 1e-6
 ORIENTATION_TOLERANCE_RAD = 1e-5
 _DAMPING = 1e-3  # times the squared error, added to J J^T: bounds far steps near singularities, vanishes at the target
@@ -70,15 +62,20 @@ class Kinematics:
     """
 
     def __init__(self, cell: Cell) -> None:
-        self._model = pin.buildModelFromUrdf(str(resolve_urdf(cell.urdf)))
+        path = resolve_urdf(cell.urdf)
+        try:
+            self._model = pin.buildModelFromUrdf(str(path))
+        except ValueError as error:
+            raise KinematicsError(f"{path} cannot be read: {error}; every revolute joint needs a <limit>") from error
         joints = len(cell.joints)
         if self._model.nq != joints:
             names = list(self._model.names)[1:]
             raise KinematicsError(f"cell '{cell.name}' names {joints} joints; {cell.urdf} has {len(names)}: {names}")
-        if not self._model.existFrame(FLANGE):
-            raise KinematicsError(f"{cell.urdf} has no link '{FLANGE}' to mount the hand on")
-        flange = self._model.frames[self._model.getFrameId(FLANGE)]
-        mount = pin.SE3(pin.utils.rotate("z", HAND_TURN_RAD), np.array([0.0, 0.0, HAND_LENGTH_M]))
+        self._check_names(cell)
+        if not self._model.existFrame(cell.tool.flange):
+            raise KinematicsError(f"{cell.urdf} has no link '{cell.tool.flange}' to mount the hand on")
+        flange = self._model.frames[self._model.getFrameId(cell.tool.flange)]
+        mount = pin.XYZQUATToSE3(np.array([*cell.tool.position, *cell.tool.orientation]))
         self._tcp = self._model.addFrame(pin.Frame("tcp", flange.parentJoint, flange.placement * mount, pin.FrameType.OP_FRAME))
         self._data = self._model.createData()
         self._bases = [pin.XYZQUATToSE3(np.array([*arm.base_position, *arm.base_orientation])) for arm in cell.arms]
@@ -86,12 +83,24 @@ class Kinematics:
         self._upper = np.array(cell.limits.position_upper)
         self._check_limits(cell)
         self._arms, self._joints = len(cell.arms), joints
-        self._posture = np.tile(READY_POSTURE_RAD, self._arms)
+        self._posture = np.tile(cell.posture, self._arms)  # the redundant joint is drawn to it, from then on to home
         self._home = self._solve_home(cell)
         self._posture = self._home
 
+    def _check_names(self, cell: Cell) -> None:
+        """The profile's joints are the description's, in its order; the profile may put a prefix before them."""
+        for name, described in zip(cell.joints, list(self._model.names)[1:], strict=True):
+            if name != described and not name.endswith(f"_{described}"):
+                known = list(self._model.names)[1:]
+                raise KinematicsError(f"cell '{cell.name}': joint '{name}' is '{described}' in {cell.urdf}, whose joints are {known}")
+
     def _check_limits(self, cell: Cell) -> None:
-        """The profile may be stricter than the robot's description, never looser."""
+        """The robot's description has limits; the profile may be stricter, never looser."""
+        lower, upper, velocity = self._model.lowerPositionLimit, self._model.upperPositionLimit, self._model.velocityLimit
+        lacking = ~(np.isfinite(lower) & np.isfinite(upper) & (lower < upper) & np.isfinite(velocity) & (velocity > 0))
+        if lacking.any():
+            joint = cell.joints[int(lacking.argmax())]
+            raise KinematicsError(f"{cell.urdf} has no position and velocity limits for '{joint}'; no motion can be judged without")
         for name, wide in (
             ("position_lower", self._lower < self._model.lowerPositionLimit),
             ("position_upper", self._upper > self._model.upperPositionLimit),
@@ -112,6 +121,11 @@ class Kinematics:
             stuck = cell.arms[int((~found.converged).argmax())].name
             raise KinematicsError(f"cell '{cell.name}': the home tool pose of arm '{stuck}' is out of its reach; change home_tcp_position")
         return found.q
+
+    @property
+    def arm_model(self) -> pin.Model:
+        """A copy of one arm's model, at the origin; its frame ``tcp`` is the tool centre point."""
+        return self._model.copy()
 
     def home(self) -> Float64:
         """(A*J,) joints at the cell's home tool poses; always the same."""

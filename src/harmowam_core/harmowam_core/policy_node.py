@@ -29,6 +29,9 @@ from harmowam_core.wan_preset import load_any_preset
 from harmowam_core.worker import Worker
 
 LOG_PERIOD_S = 1.0
+LEAST_IMAGES_HZ, LEAST_JOINT_STATES_HZ = 4.0, 10.0
+LEAST_ANSWERS_HZ = 4.0
+"""Slower than this is worth a warning: of sensors, and of imaginations and chunks while there is a task."""
 
 
 class PolicyNode(ManagedNode):
@@ -88,7 +91,9 @@ class PolicyNode(ManagedNode):
         self.model = self._given_model if self._given_model is not None else self._load()
         self.create_subscription(JointStateMsg, contract.observation.joints.topic, self._receive_joint_state, SENSOR)
         self.create_subscription(TaskMsg, contract.observation.instruction.topic, self._receive_task, LATCHED)
+        self.health.expect("joint states", LEAST_JOINT_STATES_HZ)
         for camera, topic in self._feed.image_topics.items():
+            self.health.expect(f"{camera} image", LEAST_IMAGES_HZ)
             self.create_subscription(Image, topic, partial(self._receive_image, camera), SENSOR)
 
     def destroy_node(self) -> None:
@@ -105,6 +110,15 @@ class PolicyNode(ManagedNode):
         with self._model_lock:
             self.model = None
         self.task = None
+        for name in ("joint states", *(f"{camera} image" for camera in self._feed.image_topics)):
+            self.health.no_longer_expect(name)
+
+    def expect_while_busy(self, what: str, rate_hz: float = LEAST_ANSWERS_HZ) -> None:
+        """Warn if ``what`` is slow while there is a task; to be called when the task changes."""
+        if self.task is not None and self.task.task_id:
+            self.health.expect(what, rate_hz)
+        else:
+            self.health.no_longer_expect(what)
 
     def _load(self) -> Any:
         started = time.monotonic()

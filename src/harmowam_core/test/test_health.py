@@ -70,6 +70,36 @@ def test_worst_fault_gives_the_level_and_all_are_told(clock: Clock) -> None:
     assert health.summary().message == "ok"
 
 
+def test_what_is_expected_and_slow_is_a_warning(clock: Clock) -> None:
+    health = Health(clock=clock)
+    health.expect("image", 4.0)
+    assert health.summary().level == Level.OK  # it may take its time to begin
+    clock.now_s += 2.0
+    assert (health.summary().level, health.summary().message) == (Level.WARN, "image: none yet")
+    for _ in range(8):
+        clock.now_s += 0.2
+        health.event("image")
+    assert health.summary().message == "ok"
+    for _ in range(4):
+        clock.now_s += 0.5
+        health.event("image")
+    assert health.summary().message == "image: 2.5 Hz, expected at least 4"
+    clock.now_s += 3.0
+    assert health.summary().message == "image: the last one came 3.0 s ago"
+    health.no_longer_expect("image")
+    assert health.summary().level == Level.OK
+
+
+def test_what_is_expected_seldom_is_judged_over_longer(clock: Clock) -> None:
+    health = Health(clock=clock)
+    health.expect("verdict", 0.1)
+    health.event("verdict")
+    clock.now_s += 15.0
+    assert health.summary().level == Level.WARN and "0.05 Hz" in health.summary().message
+    health.event("verdict")
+    assert health.summary().level == Level.OK
+
+
 def test_a_window_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="window_s is 0"):
         Health(window_s=0)

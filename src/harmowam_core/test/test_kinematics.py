@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from harmowam_core.cell import Cell, load_cell
-from harmowam_core.kinematics import HAND_LENGTH_M, READY_POSTURE_RAD, Kinematics, KinematicsError
+from harmowam_core.kinematics import Kinematics, KinematicsError
 
 CELL = load_cell()
 LOWER = np.array(CELL.limits.position_lower * 2)
@@ -36,11 +36,11 @@ def random_workspace_targets(kinematics: Kinematics, count: int) -> list[tuple[N
 
 def test_ready_posture_agrees_with_the_data_sheet(kinematics: Kinematics) -> None:
     """Upper arm leaning back by 45 degrees, fore arm level, hand straight down, with the published link lengths."""
-    shoulder, upper, elbow, fore, wrist, flange = 0.333, 0.316, 0.0825, 0.384, 0.088, 0.107
+    shoulder, upper, elbow, fore, wrist, flange, hand = 0.333, 0.316, 0.0825, 0.384, 0.088, 0.107, 0.1034
     diagonal = np.sqrt(0.5)
     x = (elbow - upper) * diagonal + fore + wrist
-    z = shoulder + (elbow + upper) * diagonal + elbow - flange - HAND_LENGTH_M
-    positions, orientations = kinematics.forward(np.tile(READY_POSTURE_RAD, 2))
+    z = shoulder + (elbow + upper) * diagonal + elbow - flange - hand
+    positions, orientations = kinematics.forward(np.tile(CELL.posture, 2))
     assert positions[0] - CELL.arms[0].base_position == pytest.approx([x, 0, z], abs=1e-6)
     assert np.abs(orientations) == pytest.approx(np.tile([1.0, 0, 0, 0], (2, 1)), abs=1e-9)
 

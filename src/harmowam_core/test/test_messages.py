@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image
 
 from harmowam_core import messages as codec
 from harmowam_core.cell import load_cell
-from harmowam_core.stages import ActionChunk, Expert, GroundedPoint, Imagination, JointState, JointTrajectory, Phase, StageError
+from harmowam_core.stages import ActionChunk, Drift, Expert, GroundedPoint, Imagination, JointState, JointTrajectory, Phase, StageError
 from harmowam_core.status import GateState, Outcome, Reason, Status, Task
 
 stamps = st.integers(0, 2**31 * codec.NS - 1)
@@ -158,6 +158,11 @@ def test_task_round_trip(task: Task) -> None:
 @given(gate_states)
 def test_gate_state_round_trip(state: GateState) -> None:
     assert_same(codec.gate_state_from_message(over_the_wire(codec.gate_state_to_message(state))), state)
+
+
+@given(st.builds(Drift, stamps, ids, st.floats(0, 1e6), st.floats(0, 1e6, width=32)))
+def test_drift_round_trip(drift: Drift) -> None:
+    assert_same(codec.drift_from_message(over_the_wire(codec.drift_to_message(drift))), drift)
 
 
 @given(hnp.arrays(st.sampled_from(codec.TENSOR_DTYPES), hnp.array_shapes(min_dims=0, min_side=0, max_side=5)))

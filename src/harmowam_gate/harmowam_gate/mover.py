@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,17 +12,18 @@ from harmowam_core.cell import Cell
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.stages import Expert, JointTrajectory
 from harmowam_core.status import Reason
-from harmowam_gate import limits
+from harmowam_gate.body import Body
 from harmowam_gate.joint_path import joint_path
 from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline, on_grid
-from harmowam_gate.limits import Motion, Verdict
-from harmowam_gate.planner import LONGEST_BRAKE_S, Brake, follow
+from harmowam_gate.limits import Context, Motion, Source, Verdict, stack
+from harmowam_gate.planner import Brake, Pace, follow, join
 from harmowam_gate.pose_path import PosePath
 from harmowam_gate.settings import ArbiterSettings
 
 Float64 = NDArray[np.float64]
 SLOW_DOWN_MARGIN = 1.05
-PLAN_ATTEMPTS = 5
+PLAN_ATTEMPTS = 6
+KEPT_NS = 500_000_000
 
 
 @dataclass
@@ -33,6 +35,7 @@ class _Plan:
     expert: Expert | None
     slow_down: float
     followed_until_ns: int
+    published_ns: int | None = None
 
 
 class Mover:
@@ -48,27 +51,22 @@ class Mover:
         self._brake = Brake(cell)
         home = kinematics.forward(kinematics.home())
         self._home_positions, self._home_orientations = home
-        moving = (
-            limits.PositionLimit(cell),
-            limits.VelocityLimit(cell),
-            limits.AccelerationLimit(cell),
-            limits.JerkLimit(cell),
-            limits.WorkspaceLimit(cell),
-            limits.TcpSpeedLimit(cell.arm_names, settings.tcp_speed_m_s),
-        )
-        longest_s = max(settings.lookahead_s, settings.lead_s) + 2e-9 * GRID_NS + LONGEST_BRAKE_S
-        self._plan_filter = limits.MotionFilter((limits.FiniteLimit(), *moving))
-        self._filter = limits.MotionFilter(
-            (limits.FiniteLimit(), limits.StructureLimit(self._names, longest_s), limits.ContinuityLimit(), *moving)
-        )
+        self._body = Body(cell, kinematics)
+        context = Context(cell, self._body, settings)
+        self._plan_filter, self._filter = stack(context)
+        # A path in joint space has no tool to lead through a singularity.
+        self._path_filter, self._joint_filter = stack(context, without=("singularity",))
         self._sent: JointSpline | None = None
+        self._before: deque[JointSpline] = deque()  # what was sent before, as long as measurements of that time may come
         self._plan: _Plan | None = None
         self._refused: tuple[object, Verdict] | None = None
         self._stopping = False
+        self._in_joint_space = False  # what was planned last, and so the braking from it
 
     def forget(self) -> None:
         """Know nothing of the arm: ``begin_at`` comes next."""
         self._sent = self._plan = self._refused = None
+        self._before.clear()
 
     def begin_at(self, positions: Float64, now_ns: int) -> None:
         """The arm rests at these joints (N,)."""
@@ -76,18 +74,44 @@ class Mover:
         self._sent = JointSpline.through([now_ns], [JointMotion.resting(positions)])
 
     def set_point(self, time_ns: int) -> JointMotion | None:
-        """Where the published trajectories have the arm; None before ``begin_at``."""
-        return None if self._sent is None else self._sent.motion(time_ns)
+        """Where the published trajectories have the arm, or had it at a time up to half a second ago; None before ``begin_at``."""
+        if self._sent is None:
+            return None
+        in_force = [spline for spline in self._before if spline.start_ns <= time_ns < self._sent.start_ns]
+        return (in_force[-1] if in_force else self._sent).motion(time_ns)
+
+    def moves(self, now_ns: int) -> bool:
+        """Whether the published trajectory is not over yet."""
+        return self._sent is not None and now_ns < self._sent.end_ns
+
+    def next_ns(self, now_ns: int) -> int:
+        """The first moment that can still be changed."""
+        return on_grid(now_ns + round(self._settings.lead_s * 1e9))
+
+    def judge(self, spline: JointSpline) -> Verdict:
+        """What the limits say to a whole motion in joint space."""
+        return self._path_filter.check(Motion(self._names, spline, self._body))
+
+    def go(self, spline: JointSpline) -> None:
+        """Follow a motion that was judged and begins at rest where the arm is; ``advance`` sends it."""
+        self._plan, self._refused, self._stopping = _Plan(spline, spline, None, 1.0, spline.start_ns), None, False
+        self._in_joint_space = True
+
+    def engaged(self, now_ns: int) -> bool:
+        """Whether the arm follows a plan or still moves."""
+        return self._plan is not None or self.moves(now_ns)
 
     @property
     def slow_down(self) -> float:
         """How much slower than asked for the arms move."""
         return 1.0 if self._plan is None else self._plan.slow_down
 
-    def take(self, path: PosePath, key: object, expert: Expert | None, now_ns: int) -> Verdict | None:
-        """Plan along ``path`` unless the plan is already made of it (same ``key``); None when there was nothing to do."""
+    def take(self, path: PosePath, key: object, expert: Expert | None, now_ns: int, pace: float = 1.0) -> Verdict | None:
+        """Plan along ``path``, at ``pace`` (<= 1) of its speed, unless the plan is already made of it (same ``key``); None when
+        there was nothing to do.
+        """
         assert self._sent is not None, "begin_at comes first"
-        start_ns = self._split_ns(now_ns)
+        start_ns = self.next_ns(now_ns)
         if self._refused is not None and key == self._refused[0]:
             return None
         if self._plan is not None and key == self._plan.key and start_ns <= self._plan.followed_until_ns:
@@ -95,28 +119,36 @@ class Mover:
         start = self._sent.motion(start_ns)
         handed_over = self._plan is not None and expert is not self._plan.expert
         blend_s = self._settings.hand_over_s if handed_over else self._settings.blend_s
-        planned = self._plan_along(self._parked(path.since(start_ns), start), start, start_ns, blend_s)
+        planned = self._plan_along(self._parked(path.since(start_ns), start), start, start_ns, blend_s, 1 / pace)
         if isinstance(planned, Verdict):
             self._refused = (key, planned)
             return planned
         spline, slow_down = planned
         self._plan, self._refused, self._stopping = _Plan(spline, key, expert, slow_down, start_ns), None, False
+        self._in_joint_space = False
         return Verdict()
 
-    def advance(self, now_ns: int) -> tuple[JointTrajectory | None, Verdict]:
+    def advance(self, now_ns: int, source: Source) -> tuple[JointTrajectory | None, Verdict]:
         """The trajectory to publish now; where the verdict is not ok, it only stops the arm, or is None when nothing moves."""
-        start_ns = self._split_ns(now_ns)
+        start_ns = self.next_ns(now_ns)
         plan = self._plan
         if plan is None or not start_ns <= plan.followed_until_ns or not start_ns < plan.spline.end_ns:
             nothing = Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the path is at its end")
             return self.stop(now_ns), nothing if self._refused is None else self._refused[1]
+        if plan.published_ns is not None and now_ns - plan.published_ns < self._settings.publish_s * 1e9:
+            return None, Verdict()
         brakes_ns = max(min(on_grid(now_ns + round(self._settings.lookahead_s * 1e9)), plan.spline.end_ns), start_ns)
+        brake = self._brake.plan(plan.spline.motion(brakes_ns), brakes_ns)
+        # A fast arm brakes longer, so it has to begin earlier.
+        while brake.end_ns > now_ns + self._settings.rest_s * 1e9 and brakes_ns > start_ns:
+            brakes_ns = max(brakes_ns - GRID_NS, start_ns)
+            brake = self._brake.plan(plan.spline.motion(brakes_ns), brakes_ns)
         course = plan.spline.between(start_ns, brakes_ns) if brakes_ns > start_ns else None
-        published, verdict = self._publish(now_ns, start_ns, course, plan.spline.motion(brakes_ns), brakes_ns)
+        published, verdict = self._publish(now_ns, start_ns, course, brake, source)
         if published is None:
             self._refused = (plan.key, verdict)
             return self.stop(now_ns), verdict
-        plan.followed_until_ns = brakes_ns
+        plan.followed_until_ns, plan.published_ns = brakes_ns, now_ns
         return published, verdict
 
     def stop(self, now_ns: int) -> JointTrajectory | None:
@@ -124,27 +156,27 @@ class Mover:
         self._plan = None
         if self._sent is None or self._stopping:
             return None
-        start_ns = self._split_ns(now_ns)
+        start_ns = self.next_ns(now_ns)
         self._stopping = True
         if start_ns >= self._sent.end_ns:
             return None
         # Where even braking at once breaks a limit, nothing is sent: the last trajectory ends at rest and kept to all limits.
-        return self._publish(now_ns, start_ns, None, self._sent.motion(start_ns), start_ns)[0]
-
-    def _split_ns(self, now_ns: int) -> int:
-        """The first moment that can still be changed."""
-        return on_grid(now_ns + round(self._settings.lead_s * 1e9))
+        return self._publish(now_ns, start_ns, None, self._brake.plan(self._sent.motion(start_ns), start_ns), None)[0]
 
     def _publish(
-        self, now_ns: int, start_ns: int, course: JointSpline | None, last: JointMotion, brakes_ns: int
+        self, now_ns: int, start_ns: int, course: JointSpline | None, brake: JointSpline, source: Source | None
     ) -> tuple[JointTrajectory | None, Verdict]:
-        """What was sent until ``start_ns``, then ``course``, then the brake from ``last``; None where a limit refuses it."""
+        """What was sent until ``start_ns``, then ``course``, then ``brake``; None where a limit refuses it."""
         assert self._sent is not None
         head = self._sent.between(now_ns, start_ns)
-        spline = (head if course is None else head.then(course)).then(self._brake.plan(last, brakes_ns))
-        verdict = self._filter.check(Motion(self._names, spline, self._kinematics, self._sent))
+        spline = (head if course is None else head.then(course)).then(brake)
+        limits = self._joint_filter if self._in_joint_space else self._filter
+        verdict = limits.check(Motion(self._names, spline, self._body, self._sent, source))
         if not verdict.ok:
             return None, verdict
+        self._before.append(self._sent)
+        while self._before and self._before[0].start_ns < now_ns - KEPT_NS:
+            self._before.popleft()
         self._sent = spline
         return spline.trajectory(self._names), verdict
 
@@ -165,28 +197,38 @@ class Mover:
         cosines = np.abs(np.sum(orientations * self._home_orientations, axis=-1))
         return (away_m <= self._settings.park_radius_m) & (cosines >= np.cos(self._settings.park_turn_rad / 2))
 
-    def _plan_along(self, path: PosePath, start: JointMotion, start_ns: int, blend_s: float) -> tuple[JointSpline, float] | Verdict:
+    def _plan_along(
+        self, path: PosePath, start: JointMotion, start_ns: int, blend_s: float, slow_down: float
+    ) -> tuple[JointSpline, float] | Verdict:
         """A motion from ``start`` along ``path`` and how much slower than the path it is, or why there is none."""
         joints = joint_path(path, self._kinematics, start.positions, self._settings.smoothing_hz)
         if isinstance(joints, Verdict):
             return joints
-        jump_m = self._distance_m(start.positions, joints.motion(start_ns).positions)
-        if not jump_m <= self._settings.jump_m:
-            text = f"the chunk begins {jump_m:.3f} m from where the tool will be, limit {self._settings.jump_m:.3f} m"
-            return Verdict.refused(Reason.JUMP, jump_m, self._settings.jump_m, text)
-        slow_down, attempt = 1.0, 0
+        lags = slow_down > 1 or (self._plan is not None and self._plan.slow_down > 1)
+        attempt, slowest, ramp_s = 0, slow_down * self._settings.max_slow_down, blend_s
         while True:
-            spline = follow(start, start_ns, joints, blend_s, slow_down)
+            pace = join(start, start_ns, joints, slow_down, ramp_s) if lags else Pace(start_ns)
+            jump_m = self._distance_m(start.positions, joints.motion(pace.begin_ns).positions)
+            if not jump_m <= self._settings.jump_m:
+                text = f"the chunk begins {jump_m:.3f} m from where the tool will be, limit {self._settings.jump_m:.3f} m"
+                return Verdict.refused(Reason.JUMP, jump_m, self._settings.jump_m, text)
+            spline = follow(start, start_ns, joints, blend_s, pace)
             if spline is None:
                 return Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the chunk's targets are past")
-            verdict = self._plan_filter.check(Motion(self._names, spline, self._kinematics))
+            verdict = self._plan_filter.check(Motion(self._names, spline, self._body))
             if verdict.ok:
                 return spline, slow_down
             attempt += 1
-            # First give the offset more time to decay; a path that is too fast by itself is then stretched.
-            blend_s *= max(verdict.slow_down * SLOW_DOWN_MARGIN, 1.25)
-            slow_down *= verdict.slow_down * SLOW_DOWN_MARGIN if attempt > 1 else 1.0
-            if not verdict.can_slow_down or attempt == PLAN_ATTEMPTS or slow_down > self._settings.max_slow_down:
+            # First give the offset more time to decay, then stop hurrying after the schedule; a path that is too fast by itself is
+            # stretched.
+            if attempt == 1 and not lags:
+                blend_s *= max(verdict.slow_down * SLOW_DOWN_MARGIN, 1.25)
+            elif not lags:
+                lags, blend_s = True, ramp_s
+            else:
+                slow_down *= verdict.slow_down * SLOW_DOWN_MARGIN
+                blend_s = min(blend_s * 1.25, 2 * ramp_s)
+            if not verdict.can_slow_down or attempt == PLAN_ATTEMPTS or slow_down > slowest:
                 return replace(verdict, slow_down=1.0)
 
     def _distance_m(self, q_a: Float64, q_b: Float64) -> float:

@@ -25,6 +25,7 @@ RESET_SERVICE = "/sim/reset"
 TICK_S = 0.01  # of physics and joint states
 SCORE_PERIOD_S = 0.1  # scored every control period, published every other one
 LOG_PERIOD_S = 0.1
+LEAST_JOINT_STATES_HZ = 50.0
 
 
 class CellNode(ManagedNode):
@@ -63,6 +64,8 @@ class CellNode(ManagedNode):
     def activate(self) -> None:
         """Let time run."""
         self.live.start(self.now_ns() / 1e9)
+        self.health.expect("joint states", LEAST_JOINT_STATES_HZ)
+        self.health.expect("images", 0.8 * self.camera_rate_hz)
         self.create_timer(TICK_S, self._tick)
         self.create_timer(1.0 / self.camera_rate_hz, self._capture)
         self.create_timer(SCORE_PERIOD_S, self._score)
@@ -70,6 +73,8 @@ class CellNode(ManagedNode):
 
     def deactivate(self) -> None:
         """Keep the log."""
+        for name in ("joint states", "images"):
+            self.health.no_longer_expect(name)
         if self.state_log:
             self.live.log.save(Path(self.state_log))
             self.get_logger().info(f"{len(self.live.log.qpos)} states in {self.state_log}")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmowam_core.cell import Camera, Cell
-from harmowam_core.kinematics import FLANGE, HAND_LENGTH_M, HAND_TURN_RAD, resolve_urdf
+from harmowam_core.kinematics import resolve_urdf
 from harmowam_sim.assets import RGBA, VisualMesh, franka_meshes
 from harmowam_sim.scene import Appearance, Geom, Scene, SceneObject
 
@@ -73,7 +73,12 @@ def xyzw(wxyz_: Any) -> Float64:
 
 
 def build_model(scene: Scene, cell: Cell) -> mujoco.MjModel:
-    """Compile the model. Bodies: ``<arm>_link0..7``, ``<arm>_hand``, ``<arm>_finger1/2``, ``<arm>_tcp`` (with a site), objects by name.
+    """Compile ``build_spec``."""
+    return build_spec(scene, cell).compile()
+
+
+def build_spec(scene: Scene, cell: Cell) -> mujoco.MjSpec:
+    """Bodies: ``<arm>_link0..7``, ``<arm>_hand``, ``<arm>_finger1/2``, ``<arm>_tcp`` (with a site), objects by name.
 
     Actuators: all arm joints in the cell's order, then one gripper an arm. SceneError for a malformed scene.
     """
@@ -98,7 +103,7 @@ def build_model(scene: Scene, cell: Cell) -> mujoco.MjModel:
             raise SceneError(f"object '{thing.name}': the name is already taken; give every object its own")
         taken.add(thing.name)
         _add_object(spec, thing)
-    return spec.compile()
+    return spec
 
 
 # Room ---------------------------------------------------------------------------------------------------------------
@@ -186,7 +191,7 @@ def _read_urdf(cell: Cell) -> list[_Link]:
     links = {link.attrib["name"]: link for link in root.findall("link")}
     by_child = {child.attrib["link"]: joint for joint in root.findall("joint") if (child := joint.find("child")) is not None}
     chain: list[_Link] = []
-    name = FLANGE
+    name = cell.tool.flange
     while name in by_child:
         joint = by_child[name]
         chain.insert(0, _read_link(links[name], joint))
@@ -273,12 +278,13 @@ def _add_hand(
     meshes: tuple[VisualMesh, ...],
     solid: dict[str, Any],
 ) -> None:
-    turn = np.array([np.cos(HAND_TURN_RAD / 2), 0.0, 0.0, np.sin(HAND_TURN_RAD / 2)])
+    x, y, z, w = cell.tool.orientation
+    turn = np.array([w, x, y, z])
     hand = link7.add_body(name=f"{prefix}hand", pos=flange.position, quat=turn, gravcomp=1.0)
     hand.explicitinertial, hand.mass, hand.ipos, hand.inertia = True, 0.73, (-0.01, 0.0, 0.03), (0.001, 0.0025, 0.0017)
     _add_meshes(hand, "hand", meshes)
     _add_solid(hand, Geom("box", (0.03, 0.1, 0.033), (0.0, 0.0, 0.033)), solid)
-    hand.add_body(name=f"{prefix}tcp", pos=(0, 0, HAND_LENGTH_M)).add_site(name=f"{prefix}tcp", group=COLLISION_GROUP)
+    hand.add_body(name=f"{prefix}tcp", pos=(0, 0, cell.tool.position[2])).add_site(name=f"{prefix}tcp", group=COLLISION_GROUP)
     joints = [f"{prefix}{cell.finger_joint}", f"{prefix}{cell.finger_joint}_mirrored"]
     for number, joint in enumerate(joints, start=1):
         finger = hand.add_body(

@@ -74,6 +74,7 @@ class LockStep:
         self.profile = preset.load_cell()
         self.kinematics = Kinematics(self.profile)
         self.settings = ArbiterSettings(selector=policy.selector)
+        self.replan_ticks = REPLAN_TICKS
 
     def observe(self, episode: Episode, now_ns: int) -> Observation:
         """Images, joints and the instruction; nothing else."""
@@ -142,7 +143,7 @@ class LockStep:
                 if not running:
                     break
                 now_ns = START_NS + round(tick * TICK_S * 1e9)
-                if tick % REPLAN_TICKS == 0:
+                if tick % self.replan_ticks == 0:
                     self.plan(running, now_ns, tick)
                 for episode in running:
                     self.tick(episode, tick, now_ns)

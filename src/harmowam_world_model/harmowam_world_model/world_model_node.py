@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harmowam_msgs.msg import Drift as DriftMsg
 from harmowam_msgs.msg import Imagination as ImaginationMsg
 from sensor_msgs.msg import Image
 
 from harmowam_core import topics
+from harmowam_core.checkpoints import CheckpointError
+from harmowam_core.health import Level
 from harmowam_core.lifecycle import run
-from harmowam_core.messages import image_to_message, imagination_to_message, optical_frame
-from harmowam_core.policy_node import PolicyNode
+from harmowam_core.messages import drift_to_message, image_to_message, imagination_to_message, optical_frame
+from harmowam_core.policy_node import LEAST_ANSWERS_HZ, PolicyNode
 from harmowam_core.qos import LATEST
 from harmowam_core.stages import Imagination, Observation
+from harmowam_core.wan_preset import load_any_preset
 from harmowam_world_model import load_world_model
+from harmowam_world_model.drift import DriftMonitor, load_calibration
 from harmowam_world_model.protocol import GroundingMemory, WorldModel
 
 PREVIEW_EVERY = 3  # frames of the preview strip: 0, 3, 6, 9, 12
@@ -29,6 +35,7 @@ class WorldModelNode(PolicyNode):
     def __init__(self, model: WorldModel | None = None) -> None:
         self._memory = GroundingMemory()
         self._started_s = 0.0
+        self._new_task = False
         super().__init__("world_model", model)
 
     def declare(self) -> None:
@@ -45,11 +52,27 @@ class WorldModelNode(PolicyNode):
         """Add the publishers."""
         self._publisher = self.create_lifecycle_publisher(ImaginationMsg, topics.IMAGINATION, LATEST)
         self._preview = self.create_lifecycle_publisher(Image, topics.PREVIEW, LATEST)
+        self._drifts = self.create_lifecycle_publisher(DriftMsg, topics.DRIFT, LATEST)
+        self._monitor = self._make_monitor()
         super().configure()
 
+    def _make_monitor(self) -> DriftMonitor | None:
+        """None, and a warning, where nobody knows what drift is normal."""
+        directory = self.value("weights_directory")
+        try:
+            calibration = load_calibration(Path(directory) if directory else load_any_preset(self.value("preset")).weights_dir())
+        except CheckpointError as error:
+            self.get_logger().warning(f"no drift is published: {error}")
+            self.health.fault("drift", f"not published: {error}", Level.WARN)
+            return None
+        self.health.clear("drift")
+        return DriftMonitor(calibration.scale)
+
     def on_task(self) -> None:
-        """What was grounded for the last task means nothing for this one."""
+        """What was grounded and imagined for the last task means nothing for this one."""
         self._memory = GroundingMemory()
+        self._new_task = True
+        self.expect_while_busy("imagination", min(LEAST_ANSWERS_HZ, 0.8 * self.value("rate")))
 
     def on_image(self, camera: str, stamp_ns: int) -> None:
         """Imagine from the newest image alone."""
@@ -70,10 +93,29 @@ class WorldModelNode(PolicyNode):
             return
         [imagination] = self.model.imagine([observation], [self._memory], self.value("seed"))
         self._publisher.publish(imagination_to_message(imagination))
+        self._judge(imagination)
         for stage, seconds in imagination.timings_s.items():
             self.health.latency(stage, seconds)
         if self._preview.get_subscription_count():
             self._preview.publish(image_to_message(preview_strip(imagination), imagination.stamp_ns, optical_frame("scene")))
+
+    def _judge(self, imagination: Imagination) -> None:
+        """Say how an earlier imagination has come true."""
+        if self._monitor is None:
+            return
+        if self._new_task:
+            self._new_task = False
+            self._monitor.clear()
+        drift = self._monitor.update(imagination)
+        if drift is None:
+            return
+        self._drifts.publish(drift_to_message(drift))
+        self.health.event("drift")
+        self.health.figure("drift score", f"{drift.score:.2f}")
+        if drift.score > 1:
+            self.health.fault("drift", f"what comes is not what was imagined: score {drift.score:.1f}, normal up to 1", Level.WARN)
+        else:
+            self.health.clear("drift")
 
 
 def preview_strip(imagination: Imagination) -> np.ndarray:

@@ -14,15 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harmowam_msgs.msg import Drift as DriftMsg
 from harmowam_msgs.msg import Imagination as ImaginationMsg
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from harmowam_core import topics
-from harmowam_core.messages import image_from_message, imagination_from_message
+from harmowam_core.messages import drift_from_message, image_from_message, imagination_from_message
 from harmowam_core.qos import LATEST
 from harmowam_core.stages import Imagination
 from harmowam_core.testing import FakeCell, graph, wait_for
+from harmowam_world_model import world_model_node
+from harmowam_world_model.drift import load_calibration
 from harmowam_world_model.world_model_node import WorldModelNode
 
 
@@ -62,6 +65,17 @@ class NotFinite(StandIn):
         [good] = super().imagine(observations, memories, seed)
         good.latents[3, 2, 1] = np.nan
         return [Imagination(good.stamp_ns, 1, good.frames, 0.1, good.latents, good.hidden)]
+
+
+class Surprised(StandIn):
+    """Imagines that all stays as it is; what it sees is ``code``."""
+
+    code = 0.0
+
+    def imagine(self, observations, memories, seed=0):
+        [good] = super().imagine(observations, memories, seed)
+        good.latents[:] = self.code
+        return [good]
 
 
 Serve = Callable[[StandIn], tuple[FakeCell, WorldModelNode]]
@@ -170,6 +184,36 @@ def test_a_nan_never_leaves_the_node(serve: Serve) -> None:
     wait_for(lambda: cell.diagnosis("world_model")[0] == 2, "error in the diagnostics", meanwhile=cell.sense)
     assert "latents[3, 2, 1] is nan" in cell.diagnosis("world_model")[1]
     assert node.active and not cell.heard[topics.IMAGINATION]
+
+
+def test_drift_is_low_while_all_comes_as_imagined_and_high_after_a_surprise(serve: Serve) -> None:
+    model = Surprised()
+    cell, _ = serve(model)
+    cell.listen(DriftMsg, topics.DRIFT, LATEST)
+    heard = cell.heard[topics.DRIFT]
+    cell.set_task(1, "stack the cans")
+    wait_for(lambda: heard, "drift", meanwhile=cell.sense)
+    assert drift_from_message(heard[-1]).score == 0 and 0.3 < drift_from_message(heard[-1]).horizon_s <= 1.2
+    model.code = 3.0
+    wait_for(lambda: drift_from_message(heard[-1]).score > 1, "drift after a surprise", meanwhile=cell.sense)
+    wait_for(lambda: "not what was imagined" in cell.diagnosis("world_model")[1], "a warning", meanwhile=lambda: surprise(model, cell))
+    assert cell.diagnosis("world_model")[0] == 1 and float(cell.diagnosis("world_model")[2]["drift score"]) > 1
+    wait_for(lambda: cell.diagnosis("world_model")[0] == 0, "calm again", meanwhile=cell.sense)
+
+
+def surprise(model: Surprised, cell: FakeCell) -> None:
+    """Something else is seen every time."""
+    model.code += 3.0
+    cell.sense()
+
+
+def test_without_a_calibration_drift_is_missing_and_that_is_said(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world_model_node, "load_calibration", lambda _: load_calibration(tmp_path))
+    cell, node = serve(StandIn())
+    wait_for(lambda: cell.diagnosis("world_model")[0] == 1, "a warning in the diagnostics")
+    assert "drift: not published: no calibration of drift at" in cell.diagnosis("world_model")[1] and node.active
+    cell.set_task(1, "stack the cans")
+    wait_for(lambda: len(cell.heard[topics.IMAGINATION]) > 2, "imaginations all the same", meanwhile=cell.sense)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ class AuditorNode(ManagedNode):
 
     def _keep(self, data: bytes) -> None:
         self._joint_state = data
+        self.health.event("joint states")
 
     def _measured(self, _: int) -> Mapping[str, float] | None:
         if not self._joint_state:

@@ -18,14 +18,6 @@ from harmowam_core.cell import Cell
 
 Float64 = NDArray[np.float64]
 
-ELBOW, FLANGE = "link4", "link8"
-# The Franka hand, restated here so that a wrong number elsewhere is found: turned about the flange, its finger tips so far out.
-HAND_TURN_RAD = -np.pi / 4
-HAND_LENGTH_M = 0.1034
-# Its body ends so far behind the finger tips, and reaches so far to each side along the fingers' axis (tool y).
-PALM_BEHIND_TCP_M = 0.0375
-PALM_HALF_WIDTH_M = 0.102
-
 
 @dataclass(frozen=True)
 class Poses:
@@ -61,10 +53,15 @@ class ForwardKinematics:
     """The arms of one cell: the same description at several bases. ValueError if the description does not fit the profile."""
 
     def __init__(self, cell: Cell) -> None:
-        self._chain = _chain(_find(cell.urdf), FLANGE)
+        self._tool, self._elbow = cell.tool, cell.safety.elbow_link
+        tool = self._tool
+        self._chain = _chain(_find(cell.urdf), tool.flange)
         moving = sum(joint.moves for joint in self._chain)
-        if moving != len(cell.joints) or ELBOW not in {joint.child for joint in self._chain}:
-            raise ValueError(f"{cell.urdf} has {moving} joints up to '{FLANGE}', expected {len(cell.joints)} and a link '{ELBOW}'")
+        if moving != len(cell.joints) or self._elbow not in {joint.child for joint in self._chain}:
+            raise ValueError(
+                f"{cell.urdf} has {moving} joints up to '{tool.flange}', expected {len(cell.joints)} and a link '{self._elbow}'"
+            )
+        self._mount = Rotation.from_quat(tool.orientation).as_matrix()  # (3, 3) tool axes in the flange's frame
         self._base_rotation = np.array([Rotation.from_quat(arm.base_orientation).as_matrix() for arm in cell.arms])  # (A, 3, 3)
         self._base_position = np.array([arm.base_position for arm in cell.arms])  # (A, 3)
         self._arms, self._joints = len(cell.arms), len(cell.joints)
@@ -89,12 +86,12 @@ class ForwardKinematics:
                 index += 1
             else:
                 rotation = rotation @ joint.turned(_STRAIGHT)
-            if joint.child == ELBOW:
+            if joint.child == self._elbow:
                 elbow, elbow_velocity, heights = place, moving, []
             heights.append(place[..., 2])
-        across, out = rotation @ _HAND_Y, rotation[..., 2]
-        tcp = place + HAND_LENGTH_M * out
-        palm_z = (tcp - PALM_BEHIND_TCP_M * out)[..., 2] - PALM_HALF_WIDTH_M * np.abs(across[..., 2])
+        across, out = rotation @ self._mount[:, 1], rotation @ self._mount[:, 2]
+        tcp = place + rotation @ np.array(self._tool.position)
+        palm_z = (tcp - self._tool.palm_behind_tcp * out)[..., 2] - self._tool.palm_half_width * np.abs(across[..., 2])
         return Poses(
             tcp=tcp,
             tcp_speed=np.linalg.norm(moving + _cross(turning, tcp - place), axis=-1),
@@ -106,7 +103,6 @@ class ForwardKinematics:
 
 
 _STRAIGHT = np.zeros((1, 1))
-_HAND_Y = np.array([-np.sin(HAND_TURN_RAD), np.cos(HAND_TURN_RAD), 0.0])
 
 
 def _cross(a: Float64, b: Float64) -> Float64:

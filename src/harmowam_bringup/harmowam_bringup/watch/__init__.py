@@ -1,0 +1,1 @@
+"""``harmowam watch``: a running graph, or a bag, in Rerun."""
