@@ -27,6 +27,7 @@ setup(
             "harmowam = harmowam_bringup.cli:main",
             "auditor_node = harmowam_bringup.auditor.auditor_node:main",
             "relay_node = harmowam_bringup.drill.relay_node:main",
+            "stand_in_node = harmowam_bringup.faults.stand_in_node:main",
         ]
     },
 )

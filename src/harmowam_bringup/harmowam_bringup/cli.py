@@ -24,6 +24,9 @@ ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
+    "fuzz": ("harmowam_bringup.fuzz.command", "fuzz"),
+    "soak": ("harmowam_bringup.faults.soak", "soak"),
+    "faults": ("harmowam_bringup.faults.bench", "bench_faults"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -119,8 +122,20 @@ def _train() -> None: ...
 def _evaluate() -> None: ...
 
 
+@app.command("fuzz", help="Random chunks and joint states through the pure arbiter, judged by the auditor.")
+def _fuzz() -> None: ...
+
+
+@app.command("soak", help="Hours of the whole graph with random faults, judged by the auditor.")
+def _soak() -> None: ...
+
+
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _models() -> None: ...
+
+
+@bench.command("faults", help="Reaction times to every fault of the catalogue.")
+def _faults() -> None: ...
 
 
 @bench.command()

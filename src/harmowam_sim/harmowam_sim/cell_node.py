@@ -38,6 +38,7 @@ class CellNode(ManagedNode):
         self.parameter("task", "pick_fruit", "Task laid out on the table.", choices=TASKS)
         self.parameter("environment", "in_domain", "What differs from the demonstrations.", choices=ENVIRONMENTS)
         self.parameter("seed", 0, "Of the layout of objects.", lower=0, upper=2**31 - 1)
+        self.parameter("frozen_joints", "", "Arm joints that do not follow, with spaces between: for drills.")
         self.factor = self.parameter("real_time_factor", 1.0, "Seconds of physics a second.", lower=0.05, upper=10.0, read_only=True)
         self.camera_rate_hz = self.parameter("camera_rate", 10.0, "Images a second of each camera.", lower=1.0, upper=30.0, read_only=True)
         self.state_log = self.parameter(
@@ -48,6 +49,7 @@ class CellNode(ManagedNode):
     def configure(self) -> None:
         """Build the episode and the interfaces."""
         self._scored = False
+        self._frozen = ""
         self.cell = load_cell(self.cell_name)
         self.live = self._lay_out()
         cameras = self.cell.cameras
@@ -84,9 +86,20 @@ class CellNode(ManagedNode):
 
     def _tick(self) -> None:
         now_ns = self.now_ns()
+        self._freeze(self.get_parameter("frozen_joints").value)
         self.live.advance(now_ns / 1e9)
         self.joints.publish(messages.joint_state_to_message(self.live.joint_state(now_ns)))
         self.health.event("joint states")
+
+    def _freeze(self, joints: str) -> None:
+        if joints == self._frozen:
+            return
+        self._frozen = joints
+        try:
+            self.live.freeze(tuple(joints.split()))
+            self.get_logger().info(f"frozen joints: {joints or 'none'}")
+        except ValueError as error:
+            self.get_logger().error(f"frozen_joints: {error}")
 
     def _capture(self) -> None:
         stamp_ns = self.now_ns()
@@ -128,7 +141,7 @@ class CellNode(ManagedNode):
             response.success, response.message = False, str(error)
             return response
         self.live.close()
-        self.live = live
+        self.live, self._frozen = live, ""
         self.live.start(self.now_ns() / 1e9)
         response.success, response.message = True, live.spec.instruction
         return response

@@ -40,6 +40,7 @@ class LiveCell:
         self._factor = factor
         self._state_s = 0.0  # the node's time that the state of the simulation belongs to
         self._progress: deque[tuple[float, float]] = deque()
+        self._frozen: dict[int, float] = {}  # arm joints that do not follow, and where they stay, rad
         self.pictures()  # the first ones compile the graphics pipeline
 
     def start(self, now_s: float) -> None:
@@ -56,12 +57,24 @@ class LiveCell:
         while self._state_s + step_s <= now_s:
             self._state_s += step_s
             positions, velocities = self.arm_driver.sample(self._state_s)
+            for joint, stays in self._frozen.items():
+                positions, velocities = positions.copy(), velocities.copy()
+                positions[joint], velocities[joint] = stays, 0.0
             self.sim.command_arms(positions, velocities / self._factor)
             self.sim.command_openings(self.gripper_driver.sample(self._state_s)[0] / travel)
             self.sim.step(TIMESTEP_S)
         self._progress.append((now_s, self.sim.time_s))
         while self._progress[0][0] < now_s - FACTOR_WINDOW_S:
             self._progress.popleft()
+
+    def freeze(self, joints: tuple[str, ...]) -> None:
+        """Arm joints whose drives hold them where they are, whatever is commanded; the others follow. ValueError names the unknown."""
+        names = self.sim.cell.arm_joint_names
+        if unknown := set(joints) - set(names):
+            raise ValueError(f"no arm joint {sorted(unknown)}; known: {', '.join(names)}")
+        wanted = {names.index(joint) for joint in joints}
+        here = self.sim.arm_positions
+        self._frozen = {joint: self._frozen.get(joint, float(here[joint])) for joint in wanted}
 
     @property
     def achieved_factor(self) -> float:

@@ -1,0 +1,152 @@
+"""``harmowam soak``: hours of the whole graph, one random fault after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from harmowam_bringup.faults.bench import FAILED, INTERRUPTED, print_table, summarise
+from harmowam_bringup.faults.catalogue import SCENARIOS
+from harmowam_bringup.faults.fault_graph import FaultGraph
+from harmowam_bringup.faults.resources import Resources
+from harmowam_bringup.faults.scenario import Measured
+from harmowam_bringup.plots import write_soak_plot
+from harmowam_bringup.session import GraphError
+from harmowam_bringup.summary import commit, new_results_dir, write_json
+
+RARE = {"expert_killed": 0.5, "arbiter_killed": 0.25, "driver_restarts": 0.25, "arbiter_frozen": 0.5}
+"""Weights of faults after which a process starts anew: a leak shows in processes that live long. All others: 1."""
+PAUSE_S = 2.0
+"""Longest quiet time between two faults."""
+SAMPLE_S = 5.0
+INJECTED_RULE = "second_publisher"
+"""What the auditor must object to, because a scenario does it."""
+
+
+@dataclass
+class Soak:
+    """What has come of it so far."""
+
+    seed: int
+    measured: list[Measured] = field(default_factory=list)
+    resources: Resources = field(default_factory=Resources)
+    verdict: dict[str, Any] = field(default_factory=dict)
+    duration_s: float = 0.0
+    ended: str = "interrupted"
+
+    def results(self) -> dict[str, Any]:
+        """Ready for JSON; ``ok`` only if the auditor, the reactions and the memory are all well."""
+        by_rule = dict(self.verdict.get("by_rule", {}))
+        injected = by_rule.pop(INJECTED_RULE, 0)
+        faults = summarise([kind() for kind in SCENARIOS], self.measured)
+        resources = self.resources.verdict()
+        hours = self.duration_s / 3600
+        return {
+            "ok": self.ended == "complete"
+            and not by_rule
+            and all(row["ok"] for row in faults if row["n"])
+            and all(one["flat"] is not False for one in resources.values()),
+            "ended": self.ended,
+            "hours": round(hours, 4),
+            "seed": self.seed,
+            "faults": len(self.measured),
+            "faults_per_hour": round(len(self.measured) / hours, 1) if hours else 0.0,
+            "auditor": {**self.verdict, "violations": sum(by_rule.values()), "injected": {INJECTED_RULE: injected}},
+            "by_fault": faults,
+            "resources": resources,
+            "wrong": [asdict(one) for one in self.measured if one.complaints],
+            "commit": commit(),
+        }
+
+
+def soak(
+    hours: Annotated[float, typer.Option(min=0.005, help="How long.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same faults in the same order.")] = 0,
+    json: Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE, or to standard output.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/soak"),
+) -> None:
+    """Random faults for hours; exit 0 only without a violation, a wrong reaction or growing memory. Ctrl-C keeps what there is."""
+    console = Console(stderr=json == "-", highlight=False, soft_wrap=True)
+    folder = new_results_dir(out)
+    run = Soak(seed)
+    began_s = time.monotonic()
+    try:
+        _soak(run, hours * 3600, folder, console)
+        run.ended = "complete"
+    except GraphError as error:
+        run.ended = f"failed: {error}"
+        console.print(str(error), style="red", markup=False)
+    except KeyboardInterrupt:
+        console.print("interrupted; this is what there is so far")
+    run.duration_s = time.monotonic() - began_s
+    results = run.results()
+    write_json(folder / "soak.json", results)
+    write_soak_plot(folder / "soak.png", run.resources.samples, results["faults"])
+    if json == "-":
+        print((folder / "soak.json").read_text(), end="")
+    elif json:
+        write_json(Path(json), results)
+    _print(results, console)
+    console.print(f"  {folder / 'soak.json'}, {folder / 'soak.png'}")
+    raise typer.Exit(INTERRUPTED if run.ended == "interrupted" else 0 if results["ok"] else FAILED)
+
+
+def _soak(run: Soak, duration_s: float, folder: Path, console: Console) -> None:
+    random = np.random.default_rng(run.seed)
+    scenarios = [kind() for kind in SCENARIOS]
+    weights = np.array([RARE.get(scenario.name, 1.0) for scenario in scenarios])
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with (folder / "faults.jsonl").open("w") as journal, FaultGraph(folder) as graph, Progress(*columns, console=console) as progress:
+        graph.ready()
+        bar = progress.add_task("no fault yet", total=duration_s)
+        began_s = time.monotonic()
+        sampled_s = 0.0
+        while (spent_s := time.monotonic() - began_s) < duration_s:
+            scenario = scenarios[int(random.choice(len(scenarios), p=weights / weights.sum()))]
+            variant, pause_s = int(random.integers(len(scenario.variants))), PAUSE_S * random.random()
+            wrong = sum(bool(one.complaints) for one in run.measured)
+            progress.update(bar, completed=spent_s, description=f"{len(run.measured)} faults, {wrong} wrong; now {scenario.name}")
+            run.measured.append(scenario.run(graph, variant))
+            run.verdict = graph.observer.verdict()
+            journal.write(_line(run.measured[-1], spent_s))
+            journal.flush()
+            graph.rest(pause_s)
+            if time.monotonic() - sampled_s >= SAMPLE_S:
+                sampled_s = time.monotonic()
+                run.resources.sample({**graph.node_pids, "observer": graph.observer.pid, "soak": os.getpid()})
+        progress.update(bar, completed=duration_s)
+
+
+def _line(measured: Measured, time_s: float) -> str:
+    return json.dumps({"time_s": round(time_s, 3), **asdict(measured)}) + "\n"
+
+
+def _print(results: dict[str, Any], console: Console) -> None:
+    print_table(results["by_fault"], console)
+    table = Table(title="memory and threads, early and late")
+    for column in ("process", "MB", "MB", "drift", "threads", "threads", "flat"):
+        table.add_column(column, justify="left" if column == "process" else "right")
+    for name, one in results["resources"].items():
+        if one["flat"] is None:
+            table.add_row(name, *["–"] * 5, "too short-lived")
+        else:
+            numbers = [*one["memory_mb"], f"{one['memory_drift']:.2%}", *(int(count) for count in one["threads"])]
+            table.add_row(name, *map(str, numbers), "yes" if one["flat"] else "NO")
+    console.print(table)
+    auditor = results["auditor"]
+    console.print(
+        f"{results['faults']} faults in {results['hours']:.2f} h ({results['faults_per_hour']:.0f} an hour), {len(results['wrong'])} answered "
+        f"wrongly; {auditor['violations']} violations in {auditor.get('trajectories', 0)} trajectories"
+    )
+    for one in results["wrong"][:20]:
+        console.print(f"  row {one['row']} {one['name']} {one['variant']}: {'; '.join(one['complaints'])}", style="red", markup=False)
