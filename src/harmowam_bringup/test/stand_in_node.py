@@ -38,7 +38,7 @@ from harmowam_core.messages import (
     stamp_from_message,
     trajectory_to_message,
 )
-from harmowam_core.qos import COMMAND, LATEST, SENSOR
+from harmowam_core.qos import CHUNK, COMMAND, LATEST, SENSOR
 from harmowam_core.stages import ActionChunk, Expert, Imagination, JointTrajectory, Phase
 from harmowam_core.stages import JointState as JointStateValue
 from harmowam_core.status import GateState, Outcome, Status
@@ -105,7 +105,7 @@ class ExpertNode(ManagedNode):
         super().__init__(f"{self.source.value}_expert")
 
     def configure(self) -> None:
-        self.publisher = self.create_publisher(ActionChunkMsg, topics.chunk(self.source), LATEST)
+        self.publisher = self.create_publisher(ActionChunkMsg, topics.chunk(self.source), CHUNK)
         self.create_subscription(ImaginationMsg, topics.IMAGINATION, self.act, LATEST)
 
     def act(self, message: ImaginationMsg) -> None:

@@ -19,7 +19,7 @@ from harmowam_bringup.drill.relay_node import RelayNode
 from harmowam_bringup.drill.relayed import relayed_topics
 from harmowam_core import topics
 from harmowam_core.messages import stamp_from_message, stamp_to_message
-from harmowam_core.qos import LATEST, SENSOR
+from harmowam_core.qos import CHUNK, SENSOR
 from harmowam_core.stages import Expert
 from harmowam_core.testing import FakeCell, graph, wait_for
 
@@ -35,10 +35,10 @@ class Drill:
         self.cell, self.relay, self.number = cell, relay, 0
         self.stamps_ns: list[int] = []
         self.joints = cell.create_publisher(JointStateMsg, topics.relayed(topics.JOINT_STATES), SENSOR)
-        self.chunks = cell.create_publisher(ActionChunkMsg, topics.relayed(CHUNKS), LATEST)
+        self.chunks = cell.create_publisher(ActionChunkMsg, topics.relayed(CHUNKS), CHUNK)
         self.came: dict[str, list[tuple[float, Any]]] = {topics.JOINT_STATES: [], CHUNKS: []}
         cell.create_subscription(JointStateMsg, topics.JOINT_STATES, self._keep(topics.JOINT_STATES), SENSOR)
-        cell.create_subscription(ActionChunkMsg, CHUNKS, self._keep(CHUNKS), LATEST)
+        cell.create_subscription(ActionChunkMsg, CHUNKS, self._keep(CHUNKS), CHUNK)
         self.client = cell.create_client(SetFault, topics.SET_FAULT)
         wait_for(lambda: all(self.came.values()), "relayed messages", PATIENCE_S, meanwhile=self.send)
 

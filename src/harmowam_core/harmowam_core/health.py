@@ -43,6 +43,7 @@ class Health:
         self._last: dict[str, float] = {}
         self._latencies_s: dict[str, deque[float]] = {}
         self._faults: dict[str, tuple[Level, str]] = {}
+        self._figures: dict[str, str] = {}
         self._lock = Lock()
 
     def event(self, name: str) -> None:
@@ -56,6 +57,11 @@ class Health:
         """Note how long ``name`` took, s: gives its percentiles over the last samples."""
         with self._lock:
             self._latencies_s.setdefault(name, deque(maxlen=self._samples)).append(seconds)
+
+    def figure(self, name: str, value: str) -> None:
+        """A number worth showing, in words; the last one counts."""
+        with self._lock:
+            self._figures[name] = value
 
     def fault(self, name: str, text: str, level: Level = Level.ERROR) -> None:
         """Something is wrong until ``clear(name)``; a later text of the same name replaces it."""
@@ -76,7 +82,7 @@ class Health:
         """The state now."""
         with self._lock:
             now = self._clock()
-            values = {}
+            values = dict(self._figures)
             for name in self._events:
                 values[f"{name} rate (Hz)"] = f"{self._rate_hz(name, now):.2f}"
                 values[f"{name} age (s)"] = f"{now - self._last[name]:.3f}"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
+from harmowam_msgs.msg import Drift as DriftMsg
 from harmowam_msgs.msg import GateState as GateStateMsg
 from harmowam_msgs.msg import GroundedPoint as GroundedPointMsg
 from harmowam_msgs.msg import Imagination as ImaginationMsg
@@ -25,7 +26,7 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from harmowam_core.cell import Camera
-from harmowam_core.stages import ActionChunk, Expert, GroundedPoint, Imagination, JointState, JointTrajectory, Phase, StageError, UInt8
+from harmowam_core.stages import ActionChunk, Drift, Expert, GroundedPoint, Imagination, JointState, JointTrajectory, Phase, StageError, UInt8
 from harmowam_core.status import GateState, Reason, Status, Task
 
 BASE_FRAME = "base"
@@ -284,6 +285,18 @@ def imagination_from_message(message: ImaginationMsg) -> Imagination:
     )
 
 
+def drift_to_message(drift: Drift) -> DriftMsg:
+    """How far the world is from what was imagined."""
+    return DriftMsg(
+        header=_header(drift.stamp_ns), imagination_id=drift.imagination_id, horizon_s=drift.horizon_s, score=float(drift.score)
+    )
+
+
+def drift_from_message(message: DriftMsg) -> Drift:
+    """How far the world is from what was imagined."""
+    return Drift(stamp_from_message(message.header.stamp), message.imagination_id, message.horizon_s, message.score)
+
+
 # ---- experts and gate ----------------------------------------------------------------------------------------------------
 
 
@@ -319,6 +332,16 @@ def chunk_from_message(message: ActionChunkMsg) -> ActionChunk:
             raise StageError(f"chunk.{field} has {len(data)} values, expected {np.prod(shape)} for {steps} steps of {len(arms)} arms")
         arrays[field] = np.frombuffer(data, np.float32).reshape(shape)
     return ActionChunk(stamp_from_message(message.header.stamp), message.chunk_id, source, message.period_s, arms, **arrays)
+
+
+def failure_to_message(stamp_ns: int, source: Expert) -> ActionChunkMsg:
+    """A chunk without targets: the expert has failed on the observation of this stamp, and says so at once."""
+    return ActionChunkMsg(header=_header(stamp_ns), source=EXPERT_CODES[source])
+
+
+def is_failure(message: ActionChunkMsg) -> bool:
+    """Whether an expert says that it has failed."""
+    return not (message.arms or message.positions or message.orientations or message.grippers)
 
 
 def task_to_message(task: Task) -> TaskMsg:

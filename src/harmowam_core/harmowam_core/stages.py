@@ -218,3 +218,22 @@ class JointTrajectory:
             raise StageError("a joint trajectory needs at least one point")
         if not (np.diff(self.times_s) > 0).all():
             raise StageError("times_s must be strictly increasing")
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far what came is from what was imagined ``horizon_s`` before; stamp_ns: of the observation that was compared.
+
+    score: 0 as imagined, 1 as wrong as the worst that is normal, above: drift.
+    """
+
+    stamp_ns: int
+    imagination_id: int
+    horizon_s: float
+    score: float
+
+    def __post_init__(self) -> None:
+        for name in ("horizon_s", "score"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise StageError(f"drift.{name} is {value}, expected a finite number >= 0")

@@ -19,6 +19,7 @@ from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.timer import Timer
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
 
@@ -58,15 +59,23 @@ class FakeCell(Node):
     ) -> int:
         """Publish joint states and images (all cameras' unless named) of one stamp, which is returned."""
         stamp_ns = self.get_clock().now().nanoseconds
-        state = JointState(stamp_ns, self._names, self._home, np.zeros(len(self._names)))
-        message = joint_state_to_message(state)
-        message.position[0] += joint_offset
-        self._joints.publish(message)
+        self.publish_joints(stamp_ns, joint_offset)
         for camera in self.cell.cameras:
             if cameras is None or camera.name in cameras:
                 image = np.full((height or camera.height, camera.width, 3), grey, np.uint8)
                 self._images[camera.name].publish(image_to_message(image, stamp_ns, optical_frame(camera.name)))
         return stamp_ns
+
+    def publish_joints(self, stamp_ns: int, joint_offset: float = 0.0) -> None:
+        """Joint states alone: at home but for the first joint."""
+        state = JointState(stamp_ns, self._names, self._home, np.zeros(len(self._names)))
+        message = joint_state_to_message(state)
+        message.position[0] += joint_offset
+        self._joints.publish(message)
+
+    def keep_measuring(self, period_s: float = 0.01) -> Timer:
+        """Publish joint states all the time, as arm drivers do; cancel the timer to lose the arms."""
+        return self.create_timer(period_s, lambda: self.publish_joints(self.get_clock().now().nanoseconds))
 
     def diagnosis(self, node: str) -> tuple[int, str, dict[str, str]]:
         """Level, message and values that a node last reported on /diagnostics; level -1 before that."""

@@ -6,9 +6,9 @@ from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
 from harmowam_msgs.msg import Imagination as ImaginationMsg
 
 from harmowam_core import topics
-from harmowam_core.messages import chunk_to_message, imagination_from_message
+from harmowam_core.messages import chunk_to_message, failure_to_message, imagination_from_message
 from harmowam_core.policy_node import PolicyNode
-from harmowam_core.qos import LATEST
+from harmowam_core.qos import CHUNK, LATEST
 from harmowam_core.stages import Expert, Imagination, Observation, StageError
 from harmowam_experts.protocol import ActionExpert
 
@@ -23,7 +23,7 @@ class ExpertNode(PolicyNode):
 
     def configure(self) -> None:
         """Add the chunk's publisher and listen to imaginations."""
-        self._publisher = self.create_lifecycle_publisher(ActionChunkMsg, topics.chunk(self.source), LATEST)
+        self._publisher = self.create_lifecycle_publisher(ActionChunkMsg, topics.chunk(self.source), CHUNK)
         super().configure()
         if self.model.source != self.source:
             raise StageError(f"the model is a {self.model.source.value} expert, expected a {self.source.value} one")
@@ -39,5 +39,9 @@ class ExpertNode(PolicyNode):
     def _act(self, observation: Observation, imagination: Imagination) -> None:
         if not observation.instruction:  # the task ended meanwhile
             return
-        [chunk] = self.model.act([observation], [imagination])
+        try:
+            [chunk] = self.model.act([observation], [imagination])
+        except Exception:
+            self._publisher.publish(failure_to_message(observation.stamp_ns, self.source))
+            raise
         self._publisher.publish(chunk_to_message(chunk))

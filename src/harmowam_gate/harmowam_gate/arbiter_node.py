@@ -4,44 +4,61 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
+from harmowam_msgs.msg import Drift as DriftMsg
 from harmowam_msgs.msg import GateState as GateStateMsg
 from harmowam_msgs.msg import Task as TaskMsg
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
+from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from visualization_msgs.msg import MarkerArray
 
 from harmowam_core import topics
-from harmowam_core.health import Level
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.lifecycle import run
 from harmowam_core.messages import (
     chunk_from_message,
+    drift_from_message,
     gate_state_to_message,
+    is_failure,
     joint_state_from_message,
+    stamp_from_message,
     trajectory_to_message,
 )
 from harmowam_core.policy_node import PolicyNode
 from harmowam_core.presets import load_preset
-from harmowam_core.qos import COMMAND, LATCHED, LATEST
-from harmowam_core.stages import Expert, Observation, StageError
-from harmowam_core.status import GateState, Outcome, Reason, Status
-from harmowam_gate.arbiter import Arbiter
+from harmowam_core.qos import CHUNK, COMMAND, LATCHED, LATEST
+from harmowam_core.stages import Expert, JointState, Observation, StageError
+from harmowam_core.status import GateState, Outcome, Reason
+from harmowam_gate.announcer import Announcer
+from harmowam_gate.arbiter import Arbiter, ArbiterOutput, ResetRefused
 from harmowam_gate.gate_network import load_gate
+from harmowam_gate.graph_watch import GraphWatch
 from harmowam_gate.markers import gate_markers
 from harmowam_gate.settings import ArbiterSettings, bounds
+from harmowam_gate.stamp_clock import StampClock
 from harmowam_gate.task_server import TaskServer
 
 MARKERS_PERIOD_S = 0.1
+GRAPH_PERIOD_S = 0.1
+MISMATCH_PERIOD_S = 0.5
 SAME_MOMENT_NS = 50_000_000  # images this close belong to one observation
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class ArbiterNode(PolicyNode):
-    """Runs the arbiter at a steady rate, and the gate, in the worker's thread, on each new set of images."""
+    """Runs the arbiter at a steady rate, and the gate, in the worker's thread, on each new set of images.
+
+    Inside, times are of the steady clock; stamps are mapped when they come in and when they go out.
+    """
 
     def __init__(self, model: Any = None) -> None:
         self._scores: deque[tuple[float, int]] = deque(maxlen=10)
@@ -52,7 +69,7 @@ class ArbiterNode(PolicyNode):
     def declare(self) -> None:
         """Add the rate and the arbiter's settings."""
         super().declare()
-        self.parameter("rate", 20.0, "Ticks a second, Hz.", lower=10.0, upper=50.0, read_only=True)
+        self.parameter("rate", 50.0, "Ticks a second, Hz.", lower=10.0, upper=100.0, read_only=True)
         for name, field in ArbiterSettings.model_fields.items():
             self.parameter(name, field.default, field.description or name, read_only=True, **bounds(field))
 
@@ -64,37 +81,51 @@ class ArbiterNode(PolicyNode):
         """Make the arbiter, its publishers and its inputs."""
         self.cell = load_preset(self.value("preset")).load_cell()
         settings = ArbiterSettings(**{name: self.value(name) for name in ArbiterSettings.model_fields})
-        self.arbiter = Arbiter(self.cell, Kinematics(self.cell), settings)
-        publisher = self.create_lifecycle_publisher
-        self._arms = publisher(JointTrajectoryMsg, self.cell.controllers.arm_topic, COMMAND)
-        self._grippers = publisher(JointTrajectoryMsg, self.cell.controllers.gripper_topic, COMMAND)
+        self.arbiter = Arbiter(self.cell, Kinematics(self.cell), settings, 1.0 / self.value("rate"))
+        self.clock = StampClock(self.now_ns(), time.monotonic_ns())
+        publisher, controllers = self.create_lifecycle_publisher, self.cell.controllers
+        self._arms = publisher(JointTrajectoryMsg, controllers.arm_topic, COMMAND)
+        self._grippers = publisher(JointTrajectoryMsg, controllers.gripper_topic, COMMAND)
         self._states = publisher(GateStateMsg, topics.GATE_STATE, LATEST)
         self._task_publisher = publisher(TaskMsg, topics.TASK, LATCHED)
         self._markers = publisher(MarkerArray, topics.MARKERS, LATEST)
         super().configure()
+        [self._joint_states] = [s for s in self.subscriptions if s.callback == self._receive_joint_state]
         for expert in Expert:
-            self.create_subscription(ActionChunkMsg, topics.chunk(expert), partial(self._receive_chunk, expert), LATEST)
+            watched = SubscriptionEventCallbacks(liveliness=partial(self._on_liveliness, expert))
+            receive = partial(self._receive_chunk, expert)
+            self.create_subscription(ActionChunkMsg, topics.chunk(expert), receive, CHUNK, event_callbacks=watched)
+        self.create_subscription(DriftMsg, topics.DRIFT, self._receive_drift, LATEST)
         self.create_service(Trigger, topics.HOLD, self._hold)
         self.create_service(Trigger, topics.RESET, self._reset)
+        commanded = {self._arms.topic_name, self._grippers.topic_name, controllers.arm_topic, controllers.gripper_topic}
+        self._graph = GraphWatch(self, commanded, topics.JOINT_STATES)
 
     def activate(self) -> None:
-        """Start to tick and to take goals."""
+        """Start to tick and to take goals; refused where somebody's quality of service does not fit."""
+        self._refuse_mismatches()
         self._state: GateState | None = None
+        self._announcer = Announcer(self)
         self._tasks = TaskServer(self, self.arbiter, self._task_publisher)
-        self.create_timer(1.0 / self.value("rate"), self._tick)
-        self.create_timer(MARKERS_PERIOD_S, self._mark)
+        self.create_timer(1.0 / self.value("rate"), self._tick, clock=STEADY)
+        self.create_timer(GRAPH_PERIOD_S, self._watch_graph, clock=STEADY)
+        self.create_timer(MISMATCH_PERIOD_S, self._watch_mismatches, clock=STEADY)
+        self.create_timer(MARKERS_PERIOD_S, self._mark, clock=STEADY)
 
     def deactivate(self) -> None:
         """End the task; the last trajectory brings the arms to rest by itself."""
-        self._tasks.stop(Outcome.FAULT, "the arbiter was deactivated")
+        self._tasks.stop(Outcome.FAULT, "the arbiter was deactivated", time.monotonic_ns())
 
     # ---- in --------------------------------------------------------------------------------------------------------------
+
+    def _steady(self, stamp_ns: int) -> int:
+        return self.clock.to_steady(stamp_ns, time.monotonic_ns())
 
     def _receive_joint_state(self, message: JointStateMsg) -> None:
         with self.reported("joint states"):
             try:
                 state = joint_state_from_message(message)
-                self.arbiter.on_joint_state(state)
+                self.arbiter.on_joint_state(JointState(self._steady(state.stamp_ns), state.names, state.positions, state.velocities))
             except StageError as error:
                 self.arbiter.on_bad_joint_state(_reason(error), str(error))
                 raise
@@ -104,24 +135,45 @@ class ArbiterNode(PolicyNode):
 
     def _receive_chunk(self, expert: Expert, message: ActionChunkMsg) -> None:
         with self.reported(f"{expert.value} chunk"):
+            if is_failure(message):
+                self.arbiter.on_expert_lost(expert, "failed")
+                raise StageError("the expert says that it has failed")
             try:
                 chunk = chunk_from_message(message)
                 if chunk.source is not expert:
                     raise StageError(f"chunk.source is {chunk.source.value} on the topic of the {expert.value} expert")
             except StageError as error:
-                self.arbiter.on_bad_input(_reason(error), str(error))
+                self.arbiter.on_bad_chunk(expert, _reason(error), str(error))
                 raise
-            verdict = self.arbiter.on_chunk(chunk, self.now_ns())
+            verdict = self.arbiter.on_chunk(replace(chunk, stamp_ns=self._steady(chunk.stamp_ns)), time.monotonic_ns())
             self.health.event(f"{expert.value} chunk")
             if not verdict.ok and self.arbiter.task_id:
                 raise StageError(f"refused ({verdict.reason.name}): {verdict.text}")
+
+    def _on_liveliness(self, expert: Expert, event: Any) -> None:
+        """The middleware hears from the expert's process, or does not any more."""
+        if event.alive_count == 0:
+            self.arbiter.on_expert_lost(expert, "does not answer")
+            self.health.fault(f"{expert.value} expert", "its process does not answer")
+        else:
+            self.health.clear(f"{expert.value} expert")
+
+    def _receive_drift(self, message: DriftMsg) -> None:
+        with self.reported("drift"):
+            drift = drift_from_message(message)
+            self.arbiter.on_drift(replace(drift, stamp_ns=self._steady(drift.stamp_ns)))
+
+    def _receive_image(self, camera: str, message: Image) -> None:
+        with self.reported(f"{camera} stamp"):
+            self.arbiter.watch.images.on_image(camera, self._steady(stamp_from_message(message.header.stamp)), crc32(message.data))
+        super()._receive_image(camera, message)
 
     def on_image(self, camera: str, stamp_ns: int) -> None:
         """Once all cameras have shown a moment, the gate scores it."""
         self._image_ns[camera] = stamp_ns
         scene_ns = self._image_ns.get("scene", 0)
         complete = all(self._image_ns.get(name, 0) >= scene_ns - SAME_MOMENT_NS for name in self._assembler.cameras)
-        if complete and scene_ns > self._scored_ns:
+        if complete and scene_ns != self._scored_ns:
             self._scored_ns = scene_ns
             self.worker.give(scene_ns)
 
@@ -131,7 +183,7 @@ class ArbiterNode(PolicyNode):
 
     def _score(self, observation: Observation) -> None:
         [score] = self.model.score([observation])
-        self._scores.append((score, observation.stamp_ns))
+        self._scores.append((score, self._steady(observation.stamp_ns)))
 
     def _hold(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self.arbiter.hold("the operator called /harmowam/hold")
@@ -139,35 +191,79 @@ class ArbiterNode(PolicyNode):
         return response
 
     def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self.arbiter.reset()
-        response.success, response.message = True, "ready for a task"
+        try:
+            self.arbiter.reset(time.monotonic_ns())
+        except ResetRefused as error:
+            response.success, response.message = False, f"still held: {error}"
+        else:
+            response.success, response.message = True, "ready for a task"
         return response
 
     # ---- out -------------------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        now_ns, started_s = self.now_ns(), time.monotonic()
+        before_ns = time.monotonic_ns()
+        ros_ns = self.now_ns()
+        now_ns = time.monotonic_ns()
+        if self.clock.read(ros_ns, before_ns, now_ns):
+            self.get_logger().warning("the clock of the stamps has jumped; nothing that moves goes by it")
+        self._drain_joint_states()
         while self._scores:
             self.arbiter.on_gate_score(*self._scores.popleft())
         self._tasks.attend(now_ns)
         output = self.arbiter.tick(now_ns)
-        for publisher, trajectory in ((self._arms, output.arm_trajectory), (self._grippers, output.gripper_trajectory)):
-            if trajectory is not None:
-                publisher.publish(trajectory_to_message(trajectory))
-                self.health.event("arm trajectory" if publisher is self._arms else "gripper trajectory")
-        self._state = output.state
-        self._states.publish(gate_state_to_message(output.state))
+        try:
+            self._send(output)
+        except Exception as error:  # what cannot be sent must not end the node
+            output = self.arbiter.fail(now_ns, error)
         self._tasks.report(output, now_ns)
-        if output.state.status in (Status.HOLDING, Status.LATCHED):
-            self.health.fault("arbiter", output.state.text, Level.WARN)
+        self._announcer.tell(output.state)
+        deadlines = self.arbiter.watch.deadlines
+        assert deadlines is not None  # the arbiter was given a period
+        self.health.figure("ticks missed", f"{deadlines.total_missed} of {deadlines.total}")
+        self.health.latency("tick", (time.monotonic_ns() - before_ns) * 1e-9)
+
+    def _send(self, output: ArbiterOutput) -> None:
+        for publisher, trajectory, what in (
+            (self._arms, output.arm_trajectory, "arm trajectory"),
+            (self._grippers, output.gripper_trajectory, "gripper trajectory"),
+        ):
+            if trajectory is not None:
+                publisher.publish(trajectory_to_message(replace(trajectory, stamp_ns=self.clock.to_stamp(trajectory.stamp_ns))))
+                self.health.event(what)
+        self._state = replace(output.state, stamp_ns=self.clock.to_stamp(output.state.stamp_ns))
+        self._states.publish(gate_state_to_message(self._state))
+
+    def _drain_joint_states(self) -> None:
+        """Take those that wait already: an arm is not lost because its news stand in a queue behind this tick."""
+        with self._joint_states.handle:
+            while (taken := self._joint_states.handle.take_message(self._joint_states.msg_type, False)) is not None:
+                self._receive_joint_state(taken[0])
+
+    def _watch_graph(self) -> None:
+        self.arbiter.watch.on_publishers(self._graph.publishers())
+        if self._graph.driver_restarted():
+            self.arbiter.watch.on_driver_restarted()
+
+    def _refuse_mismatches(self) -> None:
+        if mismatches := self._graph.mismatches():
+            raise StageError("quality of service: " + "; ".join(mismatches))
+
+    def _watch_mismatches(self) -> None:
+        """Discovery takes its time: who turns up later must fit, too, or the node is not active any more."""
+        try:
+            self._refuse_mismatches()
+        except StageError as error:
+            self.get_logger().error(f"deactivating: {error}")
+            self.health.fault("quality of service", str(error))
+            self.trigger_deactivate()
         else:
-            self.health.clear("arbiter")
-        self.health.latency("tick", time.monotonic() - started_s)
+            self.health.clear("quality of service")
 
     def _mark(self) -> None:
         if self._state is not None and self._markers.get_subscription_count():
-            now_ns = self.now_ns()
-            self._markers.publish(gate_markers(self.cell, self.arbiter.paths(now_ns), self._state, now_ns))
+            paths = self.arbiter.paths(time.monotonic_ns())
+            self._markers.publish(gate_markers(self.cell, paths, self._state, self.now_ns()))
 
 
 def _reason(error: StageError) -> Reason:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from harmowam_core.cell import Cell
@@ -23,6 +25,7 @@ class ChunkSchedule:
         self._settings = settings
         self._chunks: dict[Expert, ActionChunk] = {}
         self._paths: dict[Expert, PosePath] = {}
+        self._last: dict[Expert, tuple[int, int]] = {}  # id and stamp of the last one taken
         self._not_before_ns = 0
 
     def clear(self, now_ns: int) -> None:
@@ -31,16 +34,28 @@ class ChunkSchedule:
         self._paths.clear()
         self._not_before_ns = now_ns
 
+    def drop(self, expert: Expert) -> None:
+        """Forget this expert's chunk, but not that it came."""
+        self._chunks.pop(expert, None)
+        self._paths.pop(expert, None)
+
+    def max_age_s(self, expert: Expert) -> float:
+        """How old an observation may be whose chunk is followed. The reactive expert reads imagined frames, the predictive one
+        corrects itself by what it sees: it lasts longer.
+        """
+        return self._settings.chunk_max_age_s if expert is Expert.PREDICTIVE else self._settings.reactive_max_age_s
+
     def newest(self, expert: Expert) -> ActionChunk | None:
         """The newest valid chunk, of any age."""
         return self._chunks.get(expert)
 
-    def path(self, expert: Expert, now_ns: int) -> PosePath | None:
-        """What is left of the newest chunk's path; None without a chunk that is young enough."""
+    def path(self, expert: Expert, now_ns: int, execute_s: float = math.inf) -> PosePath | None:
+        """What is left of the newest chunk's path, up to ``execute_s`` after its observation; None without a chunk young enough."""
         chunk = self._chunks.get(expert)
-        if chunk is None or not now_ns - chunk.stamp_ns <= self._settings.chunk_max_age_s * 1e9:
+        if chunk is None or not now_ns - chunk.stamp_ns <= self.max_age_s(expert) * 1e9:
             return None
-        return self._paths[expert].since(now_ns)
+        path = self._paths[expert].since(now_ns)
+        return path if execute_s == math.inf else path.until(chunk.stamp_ns + round(execute_s * 1e9))
 
     def accept(self, chunk: ActionChunk, now_ns: int) -> Verdict:
         """Take ``chunk``, or say why not."""
@@ -57,6 +72,7 @@ class ChunkSchedule:
             # The noise of a learned expert at the table's face is no reason to stop: such targets move onto the face.
             inside = np.clip(path.positions, self._lower, self._upper)
             self._chunks[chunk.source] = chunk
+            self._last[chunk.source] = (chunk.chunk_id, chunk.stamp_ns)
             self._paths[chunk.source] = PosePath(path.times_ns, inside, path.orientations, path.grippers)
         return verdict
 
@@ -67,7 +83,15 @@ class ChunkSchedule:
             )
         if chunk.horizon < 2:
             return Verdict.refused(Reason.MALFORMED, chunk.horizon, 2, f"chunk of {chunk.horizon} targets, expected at least 2")
-        age_s, oldest_s = (now_ns - chunk.stamp_ns) * 1e-9, self._settings.chunk_max_age_s
+        age_s, oldest_s = (now_ns - chunk.stamp_ns) * 1e-9, self.max_age_s(chunk.source)
+        if chunk.source in self._last:
+            last_id, last_ns = self._last[chunk.source]
+            # Whoever was started again counts from the beginning: that is fine once the last chunk from before has expired.
+            # A chunk from before that comes late is still known by its stamp.
+            restarted = not now_ns - last_ns <= oldest_s * 1e9
+            if chunk.stamp_ns <= last_ns or (chunk.chunk_id <= last_id and not restarted):
+                text = f"{chunk.source.value} chunk {chunk.chunk_id} came after {last_id}"
+                return Verdict.refused(Reason.OUT_OF_ORDER, chunk.chunk_id, last_id, text)
         if not age_s <= oldest_s:
             return Verdict.refused(
                 Reason.CHUNK_STALE, age_s, oldest_s, f"chunk {chunk.chunk_id} is {age_s:.2f} s old, limit {oldest_s:.2f} s"
@@ -80,14 +104,6 @@ class ChunkSchedule:
             return Verdict.refused(
                 Reason.CHUNK_STALE, early_s, 0.0, f"chunk {chunk.chunk_id} was seen {early_s:.2f} s before the task began"
             )
-        last = self._chunks.get(chunk.source)
-        if last is None:
-            return Verdict()
-        # An expert that was started again counts from the beginning: that is fine once its last chunk has expired.
-        restarted = chunk.chunk_id < last.chunk_id and not now_ns - last.stamp_ns <= oldest_s * 1e9
-        if chunk.stamp_ns <= last.stamp_ns or (chunk.chunk_id <= last.chunk_id and not restarted):
-            text = f"{chunk.source.value} chunk {chunk.chunk_id} came after {last.chunk_id}"
-            return Verdict.refused(Reason.OUT_OF_ORDER, chunk.chunk_id, last.chunk_id, text)
         return Verdict()
 
     def _check_steps(self, path: PosePath) -> Verdict:

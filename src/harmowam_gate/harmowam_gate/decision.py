@@ -1,4 +1,8 @@
-"""The arbiter's state machine: from what is known at a tick to what it does. Pure, so that every combination can be tested."""
+"""The arbiter's state machine: from what is known at a tick to what it does. Pure, so that every combination can be tested.
+
+Severity grows from IDLE over EXECUTING, SLOWED and HOLDING to LATCHED, and the most severe wins. A latched decision is
+kept by the caller and given back on the next tick; it ends by ``why_not_reset`` saying nothing, and by nothing else.
+"""
 
 from __future__ import annotations
 
@@ -20,32 +24,44 @@ class Decision:
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that has to hold before the arm may follow the experts. Ages in s; infinity where nothing came yet."""
+    """Something that has to hold, or else the arm is slowed, held or latched. Ages in s; infinity where nothing came yet."""
 
     reason: Reason
     what: str
     value: float
     limit: float
+    otherwise: Status = Status.HOLDING
 
     @property
     def met(self) -> bool:
         """Written so that NaN fails."""
         return self.value <= self.limit
 
+    @property
+    def decision(self) -> Decision:
+        """What follows where it is not met."""
+        verb = {Status.SLOWED: "slowed", Status.HOLDING: "holding"}.get(self.otherwise, "held until /harmowam/reset")
+        if self.value == float("inf"):
+            text = f"{verb}: no {self.what} yet"
+        else:
+            text = f"{verb}: {self.what} at {self.value:.3f}, limit {self.limit:.3f}"
+        return Decision(self.otherwise, self.reason, text, self.value, self.limit)
 
-def decide(task: bool, latched: Decision | None, conditions: tuple[Condition, ...]) -> Decision:
-    """Latched wins over all; without a task the arm rests; then the first condition that isn't met holds it."""
+
+def decide(busy: bool, latched: Decision | None, conditions: tuple[Condition, ...]) -> Decision:
+    """The most severe of what is latched and what isn't met; of equals the first. ``busy``: there is something to execute."""
     if latched is not None:
         return latched
-    if not task:
+    unmet = [condition for condition in conditions if not condition.met]
+    if not busy:
+        unmet = [condition for condition in unmet if condition.otherwise is Status.LATCHED]
+    if unmet:
+        return max(unmet, key=lambda condition: condition.otherwise).decision
+    if not busy:
         return Decision(Status.IDLE, Reason.NO_TASK, "no task")
-    for condition in conditions:
-        if not condition.met:
-            return Decision(Status.HOLDING, condition.reason, _describe(condition), condition.value, condition.limit)
     return Decision(Status.EXECUTING, Reason.NONE, "executing")
 
 
-def _describe(condition: Condition) -> str:
-    if condition.value == float("inf"):
-        return f"holding: no {condition.what} yet"
-    return f"holding: {condition.what} at {condition.value:.3f}, limit {condition.limit:.3f}"
+def why_not_reset(conditions: tuple[Condition, ...]) -> str:
+    """Why a latched arm must stay so: what would latch it again at once, or keeps it from being re-synchronised; empty if nothing."""
+    return "; ".join(f"{c.what} at {c.value:.3f}, limit {c.limit:.3f}" for c in conditions if not c.met)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +16,14 @@ from harmowam_gate import limits
 from harmowam_gate.joint_path import joint_path
 from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline, on_grid
 from harmowam_gate.limits import Motion, Verdict
-from harmowam_gate.planner import LONGEST_BRAKE_S, Brake, follow
+from harmowam_gate.planner import Brake, follow
 from harmowam_gate.pose_path import PosePath
 from harmowam_gate.settings import ArbiterSettings
 
 Float64 = NDArray[np.float64]
 SLOW_DOWN_MARGIN = 1.05
 PLAN_ATTEMPTS = 5
+KEPT_NS = 500_000_000
 
 
 @dataclass
@@ -33,6 +35,7 @@ class _Plan:
     expert: Expert | None
     slow_down: float
     followed_until_ns: int
+    published_ns: int | None = None
 
 
 class Mover:
@@ -54,14 +57,14 @@ class Mover:
             limits.AccelerationLimit(cell),
             limits.JerkLimit(cell),
             limits.WorkspaceLimit(cell),
-            limits.TcpSpeedLimit(cell.arm_names, settings.tcp_speed_m_s),
+            limits.TcpSpeedLimit(cell.arm_names, 0.6),
         )
-        longest_s = max(settings.lookahead_s, settings.lead_s) + 2e-9 * GRID_NS + LONGEST_BRAKE_S
         self._plan_filter = limits.MotionFilter((limits.FiniteLimit(), *moving))
         self._filter = limits.MotionFilter(
-            (limits.FiniteLimit(), limits.StructureLimit(self._names, longest_s), limits.ContinuityLimit(), *moving)
+            (limits.FiniteLimit(), limits.StructureLimit(self._names, settings.rest_s), limits.ContinuityLimit(), *moving)
         )
         self._sent: JointSpline | None = None
+        self._before: deque[JointSpline] = deque()  # what was sent before, as long as measurements of that time may come
         self._plan: _Plan | None = None
         self._refused: tuple[object, Verdict] | None = None
         self._stopping = False
@@ -69,6 +72,7 @@ class Mover:
     def forget(self) -> None:
         """Know nothing of the arm: ``begin_at`` comes next."""
         self._sent = self._plan = self._refused = None
+        self._before.clear()
 
     def begin_at(self, positions: Float64, now_ns: int) -> None:
         """The arm rests at these joints (N,)."""
@@ -76,16 +80,25 @@ class Mover:
         self._sent = JointSpline.through([now_ns], [JointMotion.resting(positions)])
 
     def set_point(self, time_ns: int) -> JointMotion | None:
-        """Where the published trajectories have the arm; None before ``begin_at``."""
-        return None if self._sent is None else self._sent.motion(time_ns)
+        """Where the published trajectories have the arm, or had it at a time up to half a second ago; None before ``begin_at``."""
+        if self._sent is None:
+            return None
+        in_force = [spline for spline in self._before if spline.start_ns <= time_ns < self._sent.start_ns]
+        return (in_force[-1] if in_force else self._sent).motion(time_ns)
+
+    def moves(self, now_ns: int) -> bool:
+        """Whether the published trajectory is not over yet."""
+        return self._sent is not None and now_ns < self._sent.end_ns
 
     @property
     def slow_down(self) -> float:
         """How much slower than asked for the arms move."""
         return 1.0 if self._plan is None else self._plan.slow_down
 
-    def take(self, path: PosePath, key: object, expert: Expert | None, now_ns: int) -> Verdict | None:
-        """Plan along ``path`` unless the plan is already made of it (same ``key``); None when there was nothing to do."""
+    def take(self, path: PosePath, key: object, expert: Expert | None, now_ns: int, pace: float = 1.0) -> Verdict | None:
+        """Plan along ``path``, at ``pace`` (<= 1) of its speed, unless the plan is already made of it (same ``key``); None when
+        there was nothing to do.
+        """
         assert self._sent is not None, "begin_at comes first"
         start_ns = self._split_ns(now_ns)
         if self._refused is not None and key == self._refused[0]:
@@ -95,7 +108,7 @@ class Mover:
         start = self._sent.motion(start_ns)
         handed_over = self._plan is not None and expert is not self._plan.expert
         blend_s = self._settings.hand_over_s if handed_over else self._settings.blend_s
-        planned = self._plan_along(self._parked(path.since(start_ns), start), start, start_ns, blend_s)
+        planned = self._plan_along(self._parked(path.since(start_ns), start), start, start_ns, blend_s, 1 / pace)
         if isinstance(planned, Verdict):
             self._refused = (key, planned)
             return planned
@@ -110,13 +123,20 @@ class Mover:
         if plan is None or not start_ns <= plan.followed_until_ns or not start_ns < plan.spline.end_ns:
             nothing = Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the path is at its end")
             return self.stop(now_ns), nothing if self._refused is None else self._refused[1]
+        if plan.published_ns is not None and now_ns - plan.published_ns < self._settings.publish_s * 1e9:
+            return None, Verdict()
         brakes_ns = max(min(on_grid(now_ns + round(self._settings.lookahead_s * 1e9)), plan.spline.end_ns), start_ns)
+        brake = self._brake.plan(plan.spline.motion(brakes_ns), brakes_ns)
+        # A fast arm brakes longer, so it has to begin earlier.
+        while brake.end_ns > now_ns + self._settings.rest_s * 1e9 and brakes_ns > start_ns:
+            brakes_ns = max(brakes_ns - GRID_NS, start_ns)
+            brake = self._brake.plan(plan.spline.motion(brakes_ns), brakes_ns)
         course = plan.spline.between(start_ns, brakes_ns) if brakes_ns > start_ns else None
-        published, verdict = self._publish(now_ns, start_ns, course, plan.spline.motion(brakes_ns), brakes_ns)
+        published, verdict = self._publish(now_ns, start_ns, course, brake)
         if published is None:
             self._refused = (plan.key, verdict)
             return self.stop(now_ns), verdict
-        plan.followed_until_ns = brakes_ns
+        plan.followed_until_ns, plan.published_ns = brakes_ns, now_ns
         return published, verdict
 
     def stop(self, now_ns: int) -> JointTrajectory | None:
@@ -129,22 +149,25 @@ class Mover:
         if start_ns >= self._sent.end_ns:
             return None
         # Where even braking at once breaks a limit, nothing is sent: the last trajectory ends at rest and kept to all limits.
-        return self._publish(now_ns, start_ns, None, self._sent.motion(start_ns), start_ns)[0]
+        return self._publish(now_ns, start_ns, None, self._brake.plan(self._sent.motion(start_ns), start_ns))[0]
 
     def _split_ns(self, now_ns: int) -> int:
         """The first moment that can still be changed."""
         return on_grid(now_ns + round(self._settings.lead_s * 1e9))
 
     def _publish(
-        self, now_ns: int, start_ns: int, course: JointSpline | None, last: JointMotion, brakes_ns: int
+        self, now_ns: int, start_ns: int, course: JointSpline | None, brake: JointSpline
     ) -> tuple[JointTrajectory | None, Verdict]:
-        """What was sent until ``start_ns``, then ``course``, then the brake from ``last``; None where a limit refuses it."""
+        """What was sent until ``start_ns``, then ``course``, then ``brake``; None where a limit refuses it."""
         assert self._sent is not None
         head = self._sent.between(now_ns, start_ns)
-        spline = (head if course is None else head.then(course)).then(self._brake.plan(last, brakes_ns))
+        spline = (head if course is None else head.then(course)).then(brake)
         verdict = self._filter.check(Motion(self._names, spline, self._kinematics, self._sent))
         if not verdict.ok:
             return None, verdict
+        self._before.append(self._sent)
+        while self._before and self._before[0].start_ns < now_ns - KEPT_NS:
+            self._before.popleft()
         self._sent = spline
         return spline.trajectory(self._names), verdict
 
@@ -165,7 +188,9 @@ class Mover:
         cosines = np.abs(np.sum(orientations * self._home_orientations, axis=-1))
         return (away_m <= self._settings.park_radius_m) & (cosines >= np.cos(self._settings.park_turn_rad / 2))
 
-    def _plan_along(self, path: PosePath, start: JointMotion, start_ns: int, blend_s: float) -> tuple[JointSpline, float] | Verdict:
+    def _plan_along(
+        self, path: PosePath, start: JointMotion, start_ns: int, blend_s: float, slow_down: float
+    ) -> tuple[JointSpline, float] | Verdict:
         """A motion from ``start`` along ``path`` and how much slower than the path it is, or why there is none."""
         joints = joint_path(path, self._kinematics, start.positions, self._settings.smoothing_hz)
         if isinstance(joints, Verdict):
@@ -174,7 +199,7 @@ class Mover:
         if not jump_m <= self._settings.jump_m:
             text = f"the chunk begins {jump_m:.3f} m from where the tool will be, limit {self._settings.jump_m:.3f} m"
             return Verdict.refused(Reason.JUMP, jump_m, self._settings.jump_m, text)
-        slow_down, attempt = 1.0, 0
+        attempt, slowest = 0, slow_down * self._settings.max_slow_down
         while True:
             spline = follow(start, start_ns, joints, blend_s, slow_down)
             if spline is None:
@@ -186,7 +211,7 @@ class Mover:
             # First give the offset more time to decay; a path that is too fast by itself is then stretched.
             blend_s *= max(verdict.slow_down * SLOW_DOWN_MARGIN, 1.25)
             slow_down *= verdict.slow_down * SLOW_DOWN_MARGIN if attempt > 1 else 1.0
-            if not verdict.can_slow_down or attempt == PLAN_ATTEMPTS or slow_down > self._settings.max_slow_down:
+            if not verdict.can_slow_down or attempt == PLAN_ATTEMPTS or slow_down > slowest:
                 return replace(verdict, slow_down=1.0)
 
     def _distance_m(self, q_a: Float64, q_b: Float64) -> float:

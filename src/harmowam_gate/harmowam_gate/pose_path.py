@@ -34,6 +34,13 @@ class PosePath:
         first = max(int(np.searchsorted(self.times_ns, time_ns, side="right")) - PAST_KEPT, 0)
         return PosePath(self.times_ns[first:], self.positions[first:], self.orientations[first:], self.grippers[first:])
 
+    def until(self, time_ns: int) -> PosePath | None:
+        """Without what is due later than ``time_ns``; None where fewer than two targets are left."""
+        last = int(np.searchsorted(self.times_ns, time_ns, side="right"))
+        if last < 2:
+            return None
+        return PosePath(self.times_ns[:last], self.positions[:last], self.orientations[:last], self.grippers[:last])
+
     def at(self, times_ns: NDArray[np.int64]) -> PosePath:
         """Interpolated at other times, which must lie within this path's: straight lines, the shortest turns."""
         index = np.clip(np.searchsorted(self.times_ns, times_ns, side="right") - 1, 0, len(self.times_ns) - 2)

@@ -28,9 +28,22 @@ class ArbiterSettings(BaseModel):
     )
     gate_dwell_s: float = Field(default=0.3, ge=0, le=5, description="Shortest time between two changes of the phase.")
 
-    chunk_max_age_s: float = Field(default=0.8, ge=0.1, le=3, description="Oldest observation whose chunk is still followed.")
+    chunk_max_age_s: float = Field(
+        default=0.8, ge=0.1, le=3, description="Oldest observation whose chunk of the predictive expert is still followed."
+    )
+    reactive_max_age_s: float = Field(
+        default=0.65, ge=0.1, le=3, description="Oldest observation whose chunk of the reactive expert is still followed."
+    )
     gate_max_age_s: float = Field(default=0.8, ge=0.1, le=3, description="Oldest observation whose gate score is still believed.")
-    joint_state_max_age_s: float = Field(default=0.25, ge=0.02, le=1, description="Age at which joint states count as lost.")
+    image_max_age_s: float = Field(default=0.8, ge=0.1, le=3, description="Age of a camera's last picture at which the arm holds.")
+    frozen_image_s: float = Field(
+        default=0.25, ge=0.1, le=3, description="How long fresh pictures may stay the same, pixel by pixel, while the arm moves."
+    )
+    frozen_image_m: float = Field(default=0.005, ge=0.001, le=0.1, description="How far a tool must move for its picture to change.")
+    joint_state_max_age_s: float = Field(default=0.04, ge=0.01, le=1, description="Age at which joint states count as lost.")
+    drift_high: float = Field(default=1.0, ge=0.1, le=100, description="Drift score above which less of a chunk is executed.")
+    drift_execute_s: float = Field(default=0.6, ge=0.2, le=3, description="How much of a chunk is executed under drift.")
+    drift_max_age_s: float = Field(default=2.0, ge=0.2, le=10, description="Age at which a drift score says nothing any more.")
     target_step_m: float = Field(default=0.12, ge=0.01, le=0.5, description="Longest way between two targets of a chunk.")
     target_turn_rad: float = Field(default=0.6, ge=0.05, le=3.2, description="Largest turn between two targets of a chunk.")
     jump_m: float = Field(default=0.15, ge=0.01, le=0.5, description="Furthest that a chunk may begin from where the tool will be.")
@@ -48,8 +61,16 @@ class ArbiterSettings(BaseModel):
     hand_over_s: float = Field(default=0.3, ge=0.05, le=1, description="Time to pass from one expert's path to the other's.")
     smoothing_hz: float = Field(default=2.0, ge=0.5, le=5, description="Frequency at which the noise between a chunk's targets is halved.")
     max_slow_down: float = Field(default=3.0, ge=1, le=10, description="How much a path may be stretched in time to keep to the limits.")
-    tcp_speed_m_s: float = Field(default=0.6, ge=0.01, le=2, description="Fastest a tool centre point may move.")
-    tracking_rad: float = Field(default=0.3, ge=0.01, le=1, description="Furthest that a joint may be from its set-point.")
+    publish_s: float = Field(default=0.04, ge=0.005, le=0.1, description="How often a trajectory is sent while the plan stays the same.")
+    rest_s: float = Field(default=0.5, ge=0.2, le=1, description="Every trajectory is at rest so long after it was sent.")
+    tracking_rad: float = Field(default=0.05, ge=0.005, le=1, description="Furthest that a joint may be from its set-point.")
+    tracking_lead_s: float = Field(
+        default=0.1, ge=0, le=1, description="The distance a joint will have from its set-point so much later counts, at its present speed."
+    )
+    stall_s: float = Field(default=0.1, ge=0.03, le=2, description="Time without a tick after which everything waiting is discarded.")
+    deadline_slow_misses: int = Field(default=2, ge=1, le=1000, description="More ticks missed within 0.5 s slow the arm.")
+    deadline_hold_misses: int = Field(default=4, ge=1, le=1000, description="More ticks missed within 0.5 s hold it.")
+    slowed_pace: float = Field(default=0.5, ge=0.1, le=1, description="Share of the speed while ticks are missed.")
 
     latch_gripper: bool = Field(default=True, description="Keep the grippers as they are while the reactive expert drives in transit.")
     gripper_hysteresis: float = Field(

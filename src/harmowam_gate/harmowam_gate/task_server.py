@@ -28,7 +28,9 @@ class _Goal:
 
 
 class TaskServer:
-    """Starts and ends the arbiter's tasks. Goals only queue up; ``attend`` and ``report`` are called from the arbiter's own tick."""
+    """Starts and ends the arbiter's tasks. Goals only queue up; ``attend`` and ``report`` are called from the arbiter's own tick, with its
+    steady time, ns.
+    """
 
     def __init__(self, node: ManagedNode, arbiter: Arbiter, publisher: Publisher) -> None:
         self._node, self._arbiter, self._publisher = node, arbiter, publisher
@@ -40,7 +42,7 @@ class TaskServer:
     def attend(self, now_ns: int) -> None:
         """Cancel the task if its caller wants that, and start the next one."""
         if self._running is not None and self._running.handle.is_cancel_requested:
-            self.stop(Outcome.CANCELLED, "cancelled by the caller")
+            self.stop(Outcome.CANCELLED, "cancelled by the caller", now_ns)
         while self._queue:
             goal = self._queue.popleft()
             request = goal.handle.request
@@ -61,10 +63,10 @@ class TaskServer:
         elif self._running is not None:
             self._running.handle.publish_feedback(_feedback(output.state))
 
-    def stop(self, outcome: Outcome, why: str) -> None:
+    def stop(self, outcome: Outcome, why: str, now_ns: int) -> None:
         """End the running task, if any."""
         self._arbiter.stop_task()
-        self._end(outcome, why, self._node.now_ns())
+        self._end(outcome, why, now_ns)
 
     def _end(self, outcome: Outcome, why: str, now_ns: int) -> None:
         if self._running is None:

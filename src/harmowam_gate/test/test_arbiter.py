@@ -162,7 +162,7 @@ def test_whatever_comes_the_motion_is_continuous_and_within_limits(make_rig, see
 
 
 def test_too_fast_a_path_is_slowed_not_cut(make_rig):
-    rig = make_rig(selector="predictive", tcp_speed_m_s=0.15, chunk_max_age_s=3.0, max_slow_down=10.0)
+    rig = make_rig(selector="predictive", chunk_max_age_s=3.0, max_slow_down=10.0)
     rig.arbiter.start_task("go", rig.now_ns)
     rig.arbiter.on_chunk(rig.chunk(PREDICTIVE, lambda t: circle(t + 1) - circle(1.0) + HOME), rig.now_ns)
     for _ in range(50):
@@ -218,17 +218,40 @@ def test_the_gate_gone_holds_the_arm(make_rig):
     assert (rig.outputs[-1].state.status, rig.outputs[-1].state.reason) == (Status.HOLDING, Reason.OBSERVATION_STALE)
 
 
-def test_lost_and_bad_joint_states_hold_the_arm(make_rig):
+def test_joint_states_that_are_not_finite_latch_the_arm(make_rig):
     rig = make_rig(selector="predictive")
     rig.arbiter.start_task("go", rig.now_ns)
     drive(rig, 20, circle)
     rig.arbiter.on_bad_joint_state(Reason.NOT_FINITE, "joint 3 is nan")
-    state = rig.arbiter.tick(rig.now_ns).state
-    assert (state.status, state.reason) == (Status.HOLDING, Reason.JOINT_STATES_LOST)
-    rig.arbiter.on_joint_state(rig.measure())
-    late_ns = rig.now_ns + 400_000_000
-    state = rig.arbiter.tick(late_ns).state
-    assert (state.reason, state.measured) == (Reason.JOINT_STATES_LOST, pytest.approx(0.4))
+    output = rig.arbiter.tick(rig.now_ns)
+    assert (output.state.status, output.state.reason, output.outcome) == (Status.LATCHED, Reason.NOT_FINITE, Outcome.FAULT)
+    assert output.arm_trajectory is not None and "joint 3 is nan" in output.state.text
+
+
+def test_lost_joint_states_latch_a_moving_arm_and_are_no_tracking_error(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, circle)
+    state = rig.arbiter.tick(rig.now_ns).state  # the last joint state is 50 ms old
+    assert (state.status, state.reason, state.measured) == (Status.LATCHED, Reason.JOINT_STATES_LOST, pytest.approx(0.05))
+    with pytest.raises(TaskRefused):
+        rig.arbiter.start_task("again", rig.now_ns)
+
+
+def test_a_resting_arm_may_be_switched_off_and_on(make_rig):
+    rig = make_rig(selector="predictive")
+    drive(rig, 5, still)
+    rig.now_ns += 5_000_000_000
+    assert rig.arbiter.tick(rig.now_ns).state.status is Status.IDLE
+    rig.resting = rig.resting + 0.1
+    rig.tick()
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 10, lambda t: rig.left_tool()[-1])
+    assert rig.outputs[-1].state.status in MOVING
+
+
+def test_joint_states_without_a_joint_are_refused(make_rig):
+    rig = make_rig()
     with pytest.raises(StageError, match="lacks .*left_fr3_joint1"):
         state = rig.measure()
         rig.arbiter.on_joint_state(type(state)(rig.now_ns, ("x",), np.zeros(1), np.zeros(1)))
@@ -240,9 +263,10 @@ def test_an_arm_that_does_not_follow_is_held(make_rig):
     drive(rig, 20, circle)
     state = rig.measure()
     stuck = state.positions.copy()
-    stuck[3] -= 0.5
+    stuck[3] -= 0.07
     rig.arbiter.on_joint_state(type(state)(state.stamp_ns, state.names, stuck, state.velocities))
-    assert rig.arbiter.tick(rig.now_ns).state.reason is Reason.TRACKING_ERROR
+    state = rig.arbiter.tick(rig.now_ns).state
+    assert (state.status, state.reason) == (Status.LATCHED, Reason.TRACKING_ERROR)
 
 
 def test_refusals_stand_in_the_state_while_the_arm_goes_on(make_rig):
@@ -286,7 +310,8 @@ def test_hold_latches_until_reset(make_rig):
         rig.arbiter.start_task("again", rig.now_ns)
     for _ in range(10):
         rig.tick()
-    rig.arbiter.reset()
+    rig.arbiter.on_joint_state(rig.measure())
+    rig.arbiter.reset(rig.now_ns)
     rig.arbiter.start_task("again", rig.now_ns)
     drive(rig, 10, lambda t: rig.left_tool()[-1])
     assert rig.outputs[-1].state.status in MOVING

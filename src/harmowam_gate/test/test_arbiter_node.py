@@ -14,13 +14,14 @@ from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
 from harmowam_msgs.msg import GateState as GateStateMsg
 from harmowam_msgs.msg import Task as TaskMsg
 from rclpy.action import ActionClient
+from rclpy.timer import Timer
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from visualization_msgs.msg import MarkerArray
 
 from harmowam_core import topics
 from harmowam_core.messages import chunk_to_message, gate_state_from_message, trajectory_from_message
-from harmowam_core.qos import COMMAND, LATCHED, LATEST
+from harmowam_core.qos import CHUNK, COMMAND, LATCHED, LATEST
 from harmowam_core.stages import ActionChunk, Expert
 from harmowam_core.status import Outcome, Reason, Status
 from harmowam_core.testing import FakeCell, graph, wait_for
@@ -44,6 +45,7 @@ class Running:
     node: ArbiterNode
     gate: Gate
     client: ActionClient
+    joint_states: Timer | None = None
     publishers: dict = field(default_factory=dict)
     chunk_id: int = 0
     state_seen: list = field(default_factory=list)
@@ -101,11 +103,12 @@ def running() -> Iterator[Running]:
     with graph(partial(ArbiterNode, gate)) as (cell, [node]):
         client = ActionClient(cell, ExecuteTask, topics.EXECUTE_TASK)
         run = Running(cell, node, gate, client)
+        run.joint_states = cell.keep_measuring()
         cell.listen(GateStateMsg, topics.GATE_STATE, LATEST)
         cell.listen(TaskMsg, topics.TASK, LATCHED)
         cell.listen(MarkerArray, topics.MARKERS, LATEST)
         cell.listen(JointTrajectoryMsg, cell.cell.controllers.arm_topic, COMMAND)
-        run.publishers = {expert: cell.create_publisher(ActionChunkMsg, topics.chunk(expert), LATEST) for expert in Expert}
+        run.publishers = {expert: cell.create_publisher(ActionChunkMsg, topics.chunk(expert), CHUNK) for expert in Expert}
         wait_for(lambda: node.active and all(p.get_subscription_count() for p in run.publishers.values()), "active node", 30.0)
         yield run
 

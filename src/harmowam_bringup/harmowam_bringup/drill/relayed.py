@@ -12,7 +12,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_core import topics
 from harmowam_core.cell import Cell
-from harmowam_core.qos import COMMAND, LATEST, SENSOR
+from harmowam_core.qos import CHUNK, COMMAND, LATEST, SENSOR
 from harmowam_core.stages import Expert
 
 
@@ -32,7 +32,7 @@ def relayed_topics(cell: Cell) -> dict[str, Relayed]:
         **{topics.camera_info(camera): Relayed(CameraInfo, SENSOR) for camera in cameras},
         topics.JOINT_STATES: Relayed(JointState, SENSOR),
         topics.IMAGINATION: Relayed(Imagination, LATEST),
-        **{topics.chunk(expert): Relayed(ActionChunk, LATEST) for expert in Expert},
+        **{topics.chunk(expert): Relayed(ActionChunk, CHUNK) for expert in Expert},
         cell.controllers.arm_topic: Relayed(JointTrajectory, COMMAND),
         cell.controllers.gripper_topic: Relayed(JointTrajectory, COMMAND),
     }

@@ -1,0 +1,48 @@
+"""Between the clock that stamps messages, which may be set back or forth, and the steady clock, by which all ages and deadlines go.
+
+Plain Python; times ns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+JUMP_NS = 20_000_000
+"""The clocks part by less than this between two readings, unless somebody sets the stamping one."""
+KEPT_NS = 3_000_000_000
+"""So long after a jump there may still be stamps of before."""
+SLEW_NS = 10_000
+"""Followed a reading: 0.05 % at 50 Hz, the fastest that NTP slews. Trajectories are stamped with it, so it must not step."""
+PROMPT_NS = 500_000
+"""A pair of readings further apart than this was interrupted and says nothing small."""
+
+
+class StampClock:
+    """Maps stamps once, when they come in; a jump of the stamping clock leaves what was mapped before untouched."""
+
+    def __init__(self, stamp_ns: int, steady_ns: int) -> None:
+        """Both clocks, read at once."""
+        self._offset_ns = stamp_ns - steady_ns
+        self._former: deque[tuple[int, int]] = deque()  # (until, offset)
+
+    def read(self, stamp_ns: int, before_ns: int, after_ns: int) -> bool:
+        """The stamping clock, and the steady one just before and after; True if the stamping clock has jumped."""
+        while self._former and after_ns > self._former[0][0]:
+            self._former.popleft()
+        parted_ns = stamp_ns - (before_ns + after_ns) // 2 - self._offset_ns
+        if abs(parted_ns) - (after_ns - before_ns) > JUMP_NS:
+            self._former.append((after_ns + KEPT_NS, self._offset_ns))
+            self._offset_ns += parted_ns
+            return True
+        if after_ns - before_ns <= PROMPT_NS:
+            self._offset_ns += max(-SLEW_NS, min(SLEW_NS, parted_ns))
+        return False
+
+    def to_steady(self, stamp_ns: int, now_ns: int) -> int:
+        """When ``stamp_ns`` was by the steady clock; shortly after a jump, whichever of the offsets makes it nearest to ``now_ns``."""
+        offsets = (self._offset_ns, *(offset_ns for _, offset_ns in self._former))
+        return min((stamp_ns - offset_ns for offset_ns in offsets), key=lambda steady_ns: abs(now_ns - steady_ns))
+
+    def to_stamp(self, steady_ns: int) -> int:
+        """What the stamping clock shows at ``steady_ns``."""
+        return steady_ns + self._offset_ns
