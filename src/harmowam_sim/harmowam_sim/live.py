@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from harmowam_core.cell import Cell
@@ -41,7 +42,6 @@ class LiveCell:
         self._state_s = 0.0  # the node's time that the state of the simulation belongs to
         self._progress: deque[tuple[float, float]] = deque()
         self._frozen: dict[int, float] = {}  # arm joints that do not follow, and where they stay, rad
-        self.pictures()  # the first ones compile the graphics pipeline
 
     def start(self, now_s: float) -> None:
         """Let time run from here."""
@@ -87,9 +87,9 @@ class LiveCell:
         state = self.sim.joint_state(stamp_ns)
         return JointState(stamp_ns, state.names, state.positions, state.velocities * self._factor)
 
-    def pictures(self) -> dict[str, UInt8]:
-        """All cameras' native images of this moment."""
-        return {camera.name: self.sim.render(camera.name) for camera in self.sim.cell.cameras}
+    def pictures(self, moment: mujoco.MjData | None = None) -> dict[str, UInt8]:
+        """All cameras' native images of now, or of a ``sim.snapshot``; the first ones compile the graphics pipeline."""
+        return {camera.name: self.sim.render(camera.name, moment=moment) for camera in self.sim.cell.cameras}
 
     def record(self, stamp_ns: int) -> None:
         """Keep this moment in the log."""
