@@ -17,7 +17,7 @@ SLOW_S = 1.5
 History = deque[tuple[float, Any]]
 """(steady time, s; message) of what was sent, oldest first."""
 Misbehaviour = Callable[[Any, History, int], Sequence[Any] | None]
-"""From the sound message, those sent before, and how often it has already gone wrong, to what is sent; None while it cannot go wrong yet."""
+"""From the sound message, those sent before, and how often it has gone wrong already, to what is sent; None while it cannot yet."""
 
 
 def _sound(message: Any, history: History, count: int) -> Sequence[Any]:

@@ -18,9 +18,9 @@ def circling(cell: Cell, source: Expert, stamp_ns: int, chunk_id: int) -> Action
     """A chunk along the circle. Where on it the tool is depends on the time alone, so that both experts and their successors agree."""
     due_s = stamp_ns % 10**15 * 1e-9 + PERIOD_S * np.arange(1, HORIZON + 1)
     angle = 2 * np.pi * due_s / ROUND_S
-    positions = np.tile(np.float32([arm.home_tcp_position for arm in cell.arms]), (HORIZON, 1, 1))  # (K, A, 3)
+    positions = np.tile(np.array([arm.home_tcp_position for arm in cell.arms], np.float32), (HORIZON, 1, 1))  # (K, A, 3)
     positions[:, 0, 0] += AHEAD_M + RADIUS_M * np.cos(angle)
     positions[:, 0, 1] += RADIUS_M * np.sin(angle)
-    orientations = np.tile(np.float32([arm.home_tcp_orientation for arm in cell.arms]), (HORIZON, 1, 1))
+    orientations = np.tile(np.array([arm.home_tcp_orientation for arm in cell.arms], np.float32), (HORIZON, 1, 1))
     grippers = np.ones((HORIZON, len(cell.arms)), np.float32)
     return ActionChunk(stamp_ns, chunk_id, source, PERIOD_S, cell.arm_names, positions, orientations, grippers)

@@ -189,7 +189,7 @@ class _Watch(Node):
                 message.limit,
                 message.predictive_chunk_age_s,
                 message.reactive_chunk_age_s,
-            )  # fmt: skip
+            )
         )
 
     def _on_joints(self, message: JointStateMsg) -> None:

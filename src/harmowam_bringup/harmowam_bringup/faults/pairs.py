@@ -12,8 +12,8 @@ from harmowam_bringup.faults.scenario import Reaction, Scenario
 from harmowam_bringup.faults.senses import CameraOff, JointStatesLost
 from harmowam_core.status import Status
 
-LATCHING = (JointStatesLost, ArmStuck, SecondPublisher)
-PASSING = (CameraOff, WorldModelLost, ExpertFrozen)
+LATCHING: tuple[type[Scenario], ...] = (JointStatesLost, ArmStuck, SecondPublisher)
+PASSING: tuple[type[Scenario], ...] = (CameraOff, WorldModelLost, ExpertFrozen)
 
 
 class TwoAtOnce(Scenario):

@@ -99,7 +99,7 @@ class Scenario(ABC):
         """What else is wrong, once there was a reaction; the fault still lasts."""
         return []
 
-    def heal(self, graph: FaultGraph) -> None:
+    def heal(self, graph: FaultGraph) -> None:  # noqa: B027, most have nothing to add
         """End the fault, where ``FaultGraph.heal`` does not know how."""
 
     def run(self, graph: FaultGraph, repetition: int = 0) -> Measured:

@@ -18,7 +18,7 @@ SCENE = topics.camera_image("scene")
 class CameraOff(Scenario):
     row, name, fault = 8, "camera_off", "the scene camera, or all of them, send nothing more"
     expected = "HOLDING at the age limit, stale (not frozen)"
-    bound_s = ArbiterSettings().gate_max_age_s + 0.04
+    bound_s = ArbiterSettings().image_max_age_s + 0.04
     variants = ("scene", "all")
     stops = True
 

@@ -145,8 +145,8 @@ def _print(results: dict[str, Any], console: Console) -> None:
     console.print(table)
     auditor = results["auditor"]
     console.print(
-        f"{results['faults']} faults in {results['hours']:.2f} h ({results['faults_per_hour']:.0f} an hour), {len(results['wrong'])} answered "
-        f"wrongly; {auditor['violations']} violations in {auditor.get('trajectories', 0)} trajectories"
+        f"{results['faults']} faults in {results['hours']:.2f} h ({results['faults_per_hour']:.0f} an hour), "
+        f"{len(results['wrong'])} answered wrongly; {auditor['violations']} violations in {auditor.get('trajectories', 0)} trajectories"
     )
     for one in results["wrong"][:20]:
         console.print(f"  row {one['row']} {one['name']} {one['variant']}: {'; '.join(one['complaints'])}", style="red", markup=False)

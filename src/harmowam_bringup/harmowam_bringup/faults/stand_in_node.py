@@ -24,8 +24,8 @@ from harmowam_bringup.faults.motion import circling
 from harmowam_core import topics
 from harmowam_core.cell import load_cell
 from harmowam_core.lifecycle import ManagedNode, run
-from harmowam_core.messages import chunk_to_message, imagination_to_message, stamp_from_message
-from harmowam_core.qos import LATEST, SENSOR
+from harmowam_core.messages import chunk_to_message, failure_to_message, imagination_to_message, stamp_from_message
+from harmowam_core.qos import CHUNK, LATEST, SENSOR
 from harmowam_core.stages import Expert, Imagination
 
 INJECTED = "/faults/injected"
@@ -54,12 +54,13 @@ class StandInNode(ManagedNode):
         self._injected = self.create_publisher(String, INJECTED, EVERY_INJECTION)
         self.create_service(SetFault, misbehave_service(self.get_name()), self._misbehave)
         self._publisher: Any
+        self._expert: Expert | None = None
         if self.get_name() == "world_model":
             self._publisher = self.create_lifecycle_publisher(ImaginationMsg, topics.IMAGINATION, LATEST)
             self.create_subscription(Image, topics.camera_image("scene"), self._imagine, SENSOR)
         else:
             self._expert = Expert(self.get_name().removesuffix("_expert"))
-            self._publisher = self.create_lifecycle_publisher(ActionChunkMsg, topics.chunk(self._expert), LATEST)
+            self._publisher = self.create_lifecycle_publisher(ActionChunkMsg, topics.chunk(self._expert), CHUNK)
             self.create_subscription(ImaginationMsg, topics.IMAGINATION, self._act, LATEST)
 
     def _imagine(self, message: Image) -> None:
@@ -72,6 +73,7 @@ class StandInNode(ManagedNode):
         self._send(imagination_to_message(Imagination(stamp_ns, self._imaginations, frames, 0.1, latents, hidden)))
 
     def _act(self, message: ImaginationMsg) -> None:
+        assert self._expert is not None
         chunk = circling(self.cell, self._expert, stamp_from_message(message.header.stamp), message.imagination_id)
         self._send(chunk_to_message(chunk))
 
@@ -92,7 +94,7 @@ class StandInNode(ManagedNode):
         except RuntimeError as error:
             self.get_logger().error(str(error))
             self.health.fault("model", str(error))
-            messages = []
+            messages = [failure_to_message(stamp_from_message(sound.header.stamp), self._expert)] if self._expert is not None else []
         if messages is None:
             return None
         self._count += 1

@@ -48,10 +48,10 @@ def fuzz(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same chunks.")] = 0,
     replay: Annotated[Path | None, typer.Option(help="Play one kept case again, nothing else; exit 1 if it still fails.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of journal and cases; a run that was interrupted goes on from there.")] = Path("out/fuzz"),
+    out: Annotated[Path, typer.Option(help="Folder of journal and cases; an interrupted run goes on from there.")] = Path("out/fuzz"),
     json_file: Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE, or standard output.")] = "",
 ) -> None:
-    """Random hostile and plausible chunks and joint states through the pure arbiter; the auditor judges every trajectory. Exit 1 if it objects."""
+    """Random hostile and plausible chunks and joint states through the pure arbiter; exit 1 if the auditor objects to a trajectory."""
     console = Console(stderr=json_file == "-", highlight=False, soft_wrap=True)
     if replay is not None:
         raise typer.Exit(_replay(replay, console))
@@ -70,17 +70,15 @@ def fuzz(
     elif json_file:
         write_json(Path(json_file), results)
     console.print(
-        f"{results['chunks']} chunks ({results['accepted']} taken), {results['trajectories']} trajectories, {len(results['failed'])} failed "
-        f"episodes; {results['chunks_per_s']:.0f} chunks/s; journal {journal}"
+        f"{results['chunks']} chunks ({results['accepted']} taken), {results['trajectories']} trajectories, "
+        f"{len(results['failed'])} failed episodes; {results['chunks_per_s']:.0f} chunks/s; journal {journal}"
     )
     for index in results["failed"][:KEPT_CASES]:
         console.print(f"  {_case_path(out, seed, index)}", style="red")
     raise typer.Exit(code or (FAILED if results["failed"] else 0))
 
 
-def _play_on(
-    blocks: list[Block], journal: Path, chunks: int, workers: int, seed: int, out: Path, console: Console
-) -> None:
+def _play_on(blocks: list[Block], journal: Path, chunks: int, workers: int, seed: int, out: Path, console: Console) -> None:
     """Add blocks until there are enough chunks."""
     done = before = sum(block.chunks for block in blocks)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -191,7 +189,7 @@ def read_case(path: Path) -> list[Event]:
     """The events of a kept case; ValueError if it is none."""
     try:
         told = json.loads(path.read_text())["events"]
-        return [Event(tick, what, how, tuple(math.nan if number is None else number for number in numbers)) for tick, what, how, numbers in told]
+        return [Event(tick, what, how, tuple(math.nan if n is None else n for n in numbers)) for tick, what, how, numbers in told]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no case of 'harmowam fuzz': {error}") from error
 

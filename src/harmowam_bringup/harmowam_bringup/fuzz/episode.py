@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -112,15 +113,11 @@ class _Run:
             case "hold":
                 arbiter.hold("fuzzed")
             case "reset":
-                try:
+                with suppress(ResetRefused):
                     arbiter.reset(self._now_ns)
-                except ResetRefused:
-                    pass
             case "start":
-                try:
+                with suppress(TaskRefused):
                     arbiter.start_task("go on", self._now_ns, 60.0)
-                except TaskRefused:
-                    pass
             case "stop":
                 arbiter.stop_task()
             case "lose_predictive":

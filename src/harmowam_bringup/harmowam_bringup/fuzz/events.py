@@ -1,4 +1,4 @@
-"""What happens in one fuzzed episode: a list of small events, drawn from a seed, that can be written down and played again. Plain Python."""
+"""What happens in a fuzzed episode: small events, drawn from a seed, that can be written down and played again. Plain Python."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _tumbling(message: ActionChunkMsg, where: float) -> None:
 @_kind
 def _tilted(message: ActionChunkMsg, where: float) -> None:
     angle = np.pi * where
-    one = np.float32([np.cos(angle / 2), 0, np.sin(angle / 2), 0])
+    one = np.array([np.cos(angle / 2), 0, np.sin(angle / 2), 0], np.float32)
     message.orientations[:] = type(message.orientations)("f", np.tile(one, len(message.orientations) // 4).tobytes())
 
 
@@ -212,9 +212,10 @@ def chunk_message(cell: Cell, event: Event, now_ns: int, chunk_id: int) -> Actio
     for index, arm in enumerate(cell.arms):
         middle, swing = np.reshape(ways[6 * index : 6 * index + 6], (2, 3))
         positions[:, index] = arm.home_tcp_position + middle + swing * np.sin(2 * np.pi * frequency_hz * due_s + phase)[:, None]
-    orientations = np.tile(np.float32([arm.home_tcp_orientation for arm in cell.arms]), (HORIZON, 1, 1))
+    orientations = np.tile(np.array([arm.home_tcp_orientation for arm in cell.arms], np.float32), (HORIZON, 1, 1))
     grippers = np.full((HORIZON, len(cell.arms)), opening, np.float32)
-    chunk = ActionChunk(stamp_ns, chunk_id, list(Expert)[int(expert)], 0.1, cell.arm_names, positions.astype(np.float32), orientations, grippers)
+    source, targets = list(Expert)[int(expert)], positions.astype(np.float32)
+    chunk = ActionChunk(stamp_ns, chunk_id, source, 0.1, cell.arm_names, targets, orientations, grippers)
     message = copy.copy(chunk_to_message(chunk))
     CHUNK_KINDS[event.how](message, where)
     return message
