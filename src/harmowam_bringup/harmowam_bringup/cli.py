@@ -27,6 +27,7 @@ ELSEWHERE = {
     "fuzz": ("harmowam_bringup.fuzz.command", "fuzz"),
     "soak": ("harmowam_bringup.faults.soak", "soak"),
     "faults": ("harmowam_bringup.faults.bench", "bench_faults"),
+    "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
 
@@ -136,6 +137,10 @@ def _models() -> None: ...
 
 @bench.command("faults", help="Reaction times to every fault of the catalogue.")
 def _faults() -> None: ...
+
+
+@bench.command("planner", help="Random moves of both arms among clutter: success, planning times, collisions by an independent checker.")
+def _planner() -> None: ...
 
 
 @bench.command()

@@ -47,6 +47,17 @@ class Box(_Strict):
     upper: Vector3
 
 
+class Obstacle(Box):
+    """Something that always stands in the cell, such as the table."""
+
+    name: str
+
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """(3,) of the box."""
+        return (np.array(self.lower) + np.array(self.upper)) / 2
+
+
 class Camera(_Strict):
     """A pin-hole camera; ``position`` and ``look_at`` are in the base frame, or in the TCP frame of ``mounted_on``.
 
@@ -109,6 +120,7 @@ class Cell(_Strict):
     finger_travel: float = Field(gt=0)
     limits: Limits
     workspace: Box
+    obstacles: tuple[Obstacle, ...] = ()
     cameras: tuple[Camera, ...]
     controllers: Controllers
 

@@ -113,6 +113,11 @@ class Kinematics:
             raise KinematicsError(f"cell '{cell.name}': the home tool pose of arm '{stuck}' is out of its reach; change home_tcp_position")
         return found.q
 
+    @property
+    def arm_model(self) -> pin.Model:
+        """A copy of one arm's model, at the origin; its frame ``tcp`` is the tool centre point."""
+        return self._model.copy()
+
     def home(self) -> Float64:
         """(A*J,) joints at the cell's home tool poses; always the same."""
         return self._home.copy()

@@ -16,10 +16,11 @@ CHUNK = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
     liveliness=LivelinessPolicy.AUTOMATIC,
-    liveliness_lease_duration=Duration(nanoseconds=70_000_000),
+    liveliness_lease_duration=Duration(nanoseconds=75_000_000),
 )
 """Chunks: as LATEST, and the middleware itself vouches for the publisher's process, so that one that was killed or stopped is missed
-within the lease although chunks are further apart."""
+within the lease although chunks are further apart. Publisher and subscription must be in different processes: within one participant,
+Fast DDS does not renew the lease."""
 
 COMMAND = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=4, reliability=ReliabilityPolicy.RELIABLE)
 """Joint trajectories and diagnostics."""

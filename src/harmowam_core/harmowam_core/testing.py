@@ -6,7 +6,7 @@ import random
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
@@ -22,11 +23,12 @@ from rclpy.qos import QoSProfile
 from rclpy.timer import Timer
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
+from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 
 from harmowam_core import topics
 from harmowam_core.cell import Cell, load_cell
 from harmowam_core.kinematics import Kinematics
-from harmowam_core.messages import image_to_message, joint_state_to_message, optical_frame, task_to_message
+from harmowam_core.messages import image_to_message, joint_state_to_message, optical_frame, task_to_message, trajectory_from_message
 from harmowam_core.qos import COMMAND, LATCHED, SENSOR
 from harmowam_core.stages import JointState
 from harmowam_core.status import Task
@@ -35,10 +37,11 @@ from harmowam_core.status import Task
 class FakeCell(Node):
     """Publishes images of one grey value and home joint states when told; ``heard[topic]`` lists what came in on ``listen``."""
 
-    def __init__(self, cell: Cell | None = None) -> None:
-        super().__init__("fake_cell")
+    def __init__(self, cell: Cell | None = None, context: Context | None = None) -> None:
+        super().__init__("fake_cell", context=context)
         self.cell = cell or load_cell()
         self.heard: dict[str, list[Any]] = defaultdict(list)
+        self._measures = False
         self._names = self.cell.arm_joint_names + self.cell.finger_joint_names
         self._home = np.concatenate([Kinematics(self.cell).home(), np.full(len(self.cell.arms), self.cell.finger_travel)])
         self._images = {c.name: self.create_publisher(Image, topics.camera_image(c.name), SENSOR) for c in self.cell.cameras}
@@ -59,23 +62,41 @@ class FakeCell(Node):
     ) -> int:
         """Publish joint states and images (all cameras' unless named) of one stamp, which is returned."""
         stamp_ns = self.get_clock().now().nanoseconds
-        self.publish_joints(stamp_ns, joint_offset)
+        if joint_offset or not self._measures:
+            self._publish_home(stamp_ns, joint_offset)
         for camera in self.cell.cameras:
             if cameras is None or camera.name in cameras:
                 image = np.full((height or camera.height, camera.width, 3), grey, np.uint8)
+                if self._measures:  # no two pictures of arms that move are the same
+                    image[0, 0] = stamp_ns // 1_000_000 % 251
                 self._images[camera.name].publish(image_to_message(image, stamp_ns, optical_frame(camera.name)))
         return stamp_ns
 
-    def publish_joints(self, stamp_ns: int, joint_offset: float = 0.0) -> None:
-        """Joint states alone: at home but for the first joint."""
+    def _publish_home(self, stamp_ns: int, joint_offset: float) -> None:
         state = JointState(stamp_ns, self._names, self._home, np.zeros(len(self._names)))
         message = joint_state_to_message(state)
         message.position[0] += joint_offset
         self._joints.publish(message)
 
     def keep_measuring(self, period_s: float = 0.01) -> Timer:
-        """Publish joint states all the time, as arm drivers do; cancel the timer to lose the arms."""
-        return self.create_timer(period_s, lambda: self.publish_joints(self.get_clock().now().nanoseconds))
+        """Publish joint states all the time, as arm drivers do, of arms that follow their trajectories; cancel the timer to lose them."""
+        self.listen(JointTrajectoryMsg, self.cell.controllers.arm_topic, COMMAND)
+        self._measures = True
+        return self.create_timer(period_s, self._measure)
+
+    def _measure(self) -> None:
+        stamp_ns = self.get_clock().now().nanoseconds
+        home, still = self._home, np.zeros(len(self._names))
+        state = JointState(stamp_ns, self._names, home, still)
+        if commands := self.heard[self.cell.controllers.arm_topic]:
+            command = trajectory_from_message(commands[-1])
+            time_s, arms = (stamp_ns - command.stamp_ns) * 1e-9, len(command.names)
+            q, v = (
+                np.array([np.interp(time_s, command.times_s, column) for column in rows.T])
+                for rows in (command.positions, command.velocities)
+            )
+            state = JointState(stamp_ns, self._names, np.concatenate([q, home[arms:]]), np.concatenate([v, still[arms:]]))
+        self._joints.publish(joint_state_to_message(state))
 
     def diagnosis(self, node: str) -> tuple[int, str, dict[str, str]]:
         """Level, message and values that a node last reported on /diagnostics; level -1 before that."""
@@ -119,24 +140,35 @@ def _spin(executor: Executor, ended: Event) -> None:
 
 
 @contextmanager
-def graph(*make_nodes: Callable[[], Node]) -> Iterator[tuple[FakeCell, list[Any]]]:
-    """A fake cell and the nodes under test, spinning in threads, in a DDS domain of their own; all are torn down at the end."""
-    rclpy.init(args=[], domain_id=random.randint(1, 100))
-    executor = SingleThreadedExecutor()
+def graph(*make_nodes: Callable[[], Node], parameters: Mapping[str, float] | None = None) -> Iterator[tuple[FakeCell, list[Any]]]:
+    """A fake cell and the nodes under test, spinning in threads, in a DDS domain of their own; all are torn down at the end.
+
+    The cell is a participant of its own, as a process would be: Fast DDS does not renew liveliness within one participant.
+    """
+    domain_id = random.randint(1, 100)
+    outside = Context()
+    given = [word for name, value in (parameters or {}).items() for word in ("-p", f"{name}:={value}")]
+    rclpy.init(args=["--ros-args", *given] if given else [], domain_id=domain_id)
+    rclpy.init(args=[], domain_id=domain_id, context=outside)
+    executors: list[Executor] = [SingleThreadedExecutor(context=outside), SingleThreadedExecutor()]
     nodes: list[Any] = []
     try:
-        cell = FakeCell()
+        cell = FakeCell(context=outside)
         nodes = [make() for make in make_nodes]
-        for node in (cell, *nodes):
-            executor.add_node(node)
+        executors[0].add_node(cell)
+        for node in nodes:
+            executors[1].add_node(node)
         ended = Event()
-        spinner = Thread(target=_spin, args=(executor, ended), daemon=True)
-        spinner.start()
+        spinners = [Thread(target=_spin, args=(executor, ended), daemon=True) for executor in executors]
+        for spinner in spinners:
+            spinner.start()
         yield cell, nodes
         ended.set()
-        executor.shutdown(timeout_sec=5.0)
-        spinner.join(timeout=5.0)
+        for executor, spinner in zip(executors, spinners, strict=True):
+            executor.shutdown(timeout_sec=5.0)
+            spinner.join(timeout=5.0)
         for node in (*nodes, cell):
             node.destroy_node()
     finally:
+        rclpy.try_shutdown(context=outside)
         rclpy.try_shutdown()

@@ -168,6 +168,10 @@ class Arbiter:
         """An expert's process stopped, or its model failed: what it said last is not followed any more."""
         self._selection.lose(expert, why)
 
+    def on_expert_back(self, expert: Expert) -> None:
+        """An expert's process answers again: its last chunk counts, if it is young enough."""
+        self._selection.regain(expert)
+
     def on_drift(self, drift: Drift) -> None:
         """How far the world is from what was imagined."""
         self.watch.on_drift(drift)

@@ -156,6 +156,7 @@ class ArbiterNode(PolicyNode):
             self.arbiter.on_expert_lost(expert, "does not answer")
             self.health.fault(f"{expert.value} expert", "its process does not answer")
         else:
+            self.arbiter.on_expert_back(expert)
             self.health.clear(f"{expert.value} expert")
 
     def _receive_drift(self, message: DriftMsg) -> None:

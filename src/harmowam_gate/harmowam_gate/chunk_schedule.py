@@ -34,11 +34,6 @@ class ChunkSchedule:
         self._paths.clear()
         self._not_before_ns = now_ns
 
-    def drop(self, expert: Expert) -> None:
-        """Forget this expert's chunk, but not that it came."""
-        self._chunks.pop(expert, None)
-        self._paths.pop(expert, None)
-
     def max_age_s(self, expert: Expert) -> float:
         """How old an observation may be whose chunk is followed. The reactive expert reads imagined frames, the predictive one
         corrects itself by what it sees: it lasts longer.

@@ -43,6 +43,8 @@ class Condition:
         verb = {Status.SLOWED: "slowed", Status.HOLDING: "holding"}.get(self.otherwise, "held until /harmowam/reset")
         if self.value == float("inf"):
             text = f"{verb}: no {self.what} yet"
+        elif self.value != self.value:
+            text = f"{verb}: {self.what} cannot be used"
         else:
             text = f"{verb}: {self.what} at {self.value:.3f}, limit {self.limit:.3f}"
         return Decision(self.otherwise, self.reason, text, self.value, self.limit)

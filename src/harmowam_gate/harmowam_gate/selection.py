@@ -49,13 +49,16 @@ class Selection:
         verdict = self._schedule.accept(chunk, now_ns)
         if verdict.ok:
             self._delivered.add(chunk.source)
-            self._lost.pop(chunk.source, None)
+            self.regain(chunk.source)
         return verdict
 
     def lose(self, expert: Expert, why: str) -> None:
-        """This expert stopped or failed: what it said last is not followed any more; its next chunk is."""
+        """This expert stopped or failed: what it said last is not followed, until ``regain`` or its next chunk."""
         self._lost[expert] = why
-        self._schedule.drop(expert)
+
+    def regain(self, expert: Expert) -> None:
+        """This expert is there again."""
+        self._lost.pop(expert, None)
 
     def newest(self, expert: Expert) -> ActionChunk | None:
         """Its newest valid chunk, of any age."""
@@ -68,7 +71,7 @@ class Selection:
 
     def choose(self, phase: Phase, now_ns: int, execute_s: float = math.inf) -> Choice | None:
         """What to follow, of each chunk no more than ``execute_s`` from its observation; None where there is nothing."""
-        paths = {expert: self._schedule.path(expert, now_ns, execute_s) for expert in Expert}
+        paths = {expert: None if expert in self._lost else self._schedule.path(expert, now_ns, execute_s) for expert in Expert}
         wanted = self._wanted(phase)
         missing = [expert for expert in wanted if paths[expert] is None]
         if not missing:
@@ -90,7 +93,7 @@ class Selection:
         conditions = []
         for expert in self._wanted(phase):
             if expert in self._lost:
-                conditions.append(Condition(Reason.CHUNK_STALE, f"{expert.value} expert {self._lost[expert]}, its chunk", math.nan, 0.0))
+                conditions.append(Condition(Reason.CHUNK_STALE, f"{expert.value} expert: it {self._lost[expert]}; its chunk", math.nan, 0.0))
                 continue
             newest = self.newest(expert)
             age_s = math.inf if newest is None else (now_ns - newest.stamp_ns) * 1e-9

@@ -68,8 +68,8 @@ class ArbiterSettings(BaseModel):
         default=0.1, ge=0, le=1, description="The distance a joint will have from its set-point so much later counts, at its present speed."
     )
     stall_s: float = Field(default=0.1, ge=0.03, le=2, description="Time without a tick after which everything waiting is discarded.")
-    deadline_slow_misses: int = Field(default=2, ge=1, le=1000, description="More ticks missed within 0.5 s slow the arm.")
-    deadline_hold_misses: int = Field(default=4, ge=1, le=1000, description="More ticks missed within 0.5 s hold it.")
+    deadline_slow_misses: int = Field(default=4, ge=1, le=1000, description="More ticks missed within 0.5 s slow the arm.")
+    deadline_hold_misses: int = Field(default=10, ge=1, le=1000, description="More ticks missed within 0.5 s hold it.")
     slowed_pace: float = Field(default=0.5, ge=0.1, le=1, description="Share of the speed while ticks are missed.")
 
     latch_gripper: bool = Field(default=True, description="Keep the grippers as they are while the reactive expert drives in transit.")

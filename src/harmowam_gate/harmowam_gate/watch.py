@@ -135,7 +135,7 @@ class Watch:
         if not moving:
             return tuple(conditions)
         if self._bad_joints is not None and self._bad_joints.reason is Reason.NOT_FINITE:
-            conditions.append(Condition(Reason.NOT_FINITE, f"joint states ({self._bad_joints.text})", math.nan, 0, latch))
+            conditions.append(Condition(Reason.NOT_FINITE, f"joint states: {self._bad_joints.text}; they", math.nan, 0, latch))
         age_s, never = self.joint_state_age_s(now_ns), self.joint_state is None
         conditions.append(
             Condition(

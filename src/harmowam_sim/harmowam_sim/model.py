@@ -73,7 +73,12 @@ def xyzw(wxyz_: Any) -> Float64:
 
 
 def build_model(scene: Scene, cell: Cell) -> mujoco.MjModel:
-    """Compile the model. Bodies: ``<arm>_link0..7``, ``<arm>_hand``, ``<arm>_finger1/2``, ``<arm>_tcp`` (with a site), objects by name.
+    """Compile ``build_spec``."""
+    return build_spec(scene, cell).compile()
+
+
+def build_spec(scene: Scene, cell: Cell) -> mujoco.MjSpec:
+    """Bodies: ``<arm>_link0..7``, ``<arm>_hand``, ``<arm>_finger1/2``, ``<arm>_tcp`` (with a site), objects by name.
 
     Actuators: all arm joints in the cell's order, then one gripper an arm. SceneError for a malformed scene.
     """
@@ -95,7 +100,7 @@ def build_model(scene: Scene, cell: Cell) -> mujoco.MjModel:
             raise SceneError(f"object '{thing.name}': the name is already taken; give every object its own")
         taken.add(thing.name)
         _add_object(spec, thing)
-    return spec.compile()
+    return spec
 
 
 # Room ---------------------------------------------------------------------------------------------------------------
