@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harmowam_bringup.faults import arm, host, models, pairs, senses
+from harmowam_bringup.faults import alone, arm, host, models, pairs, senses
 from harmowam_bringup.faults.scenario import Scenario
 
 SCENARIOS: tuple[type[Scenario], ...] = (
@@ -25,8 +25,13 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     arm.SecondPublisher,
     senses.LinkLost,
     senses.LinkRepeats,
+    alone.QosMismatch,
+    host.ClockJumps,
     host.CpuStarved,
     models.ModelRaises,
     host.InvalidParameter,
+    alone.BadCheckpoint,
+    host.DiskFull,
     pairs.TwoAtOnce,
+    senses.GateOscillates,
 )

@@ -8,7 +8,7 @@ import re
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,12 +38,25 @@ TASK_S = 3600.0
 STAND_INS = ("world_model", "predictive_expert", "reactive_expert")
 
 
-def launch_faults(domain_id: int) -> Launch:
-    """faults.launch.yaml in a ROS domain of its own."""
+def launch_faults(domain_id: int, environment: Mapping[str, str] | None = None) -> Launch:
+    """faults.launch.yaml in a ROS domain of its own, with these additions to the environment."""
     path = Path(get_package_share_directory("harmowam_bringup")) / "launch" / "faults.launch.yaml"
     # One thread a library: nodes that oversubscribe the processors would be a fault that nobody injected.
     threads = {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
-    return read_launch(path, {}, {**isolated_environment(domain_id), **threads})
+    return read_launch(path, {}, {**isolated_environment(domain_id), **threads, **(environment or {})})
+
+
+def fake_clock(offset_file: Path) -> dict[str, str]:
+    """Environment of processes whose wall clock is off by what the file says; GraphError without libfaketime."""
+    libraries = sorted(Path("/usr/lib").glob("**/libfaketimeMT.so.1"))
+    if not libraries:
+        raise GraphError("libfaketime is missing, by which clocks are set for a test; sudo apt-get install faketime")
+    return {
+        "LD_PRELOAD": str(libraries[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(offset_file.resolve()),
+        "FAKETIME_NO_CACHE": "1",  # all processes at once
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 class FaultGraph(GraphSession):
@@ -52,9 +65,12 @@ class FaultGraph(GraphSession):
     The log of all nodes is in ``folder``. ``ready`` brings the graph back to work, whatever was done to it.
     """
 
-    def __init__(self, folder: Path, domain_id: int | None = None) -> None:
-        domain_id = free_domain() if domain_id is None else domain_id
-        self.launch = launch_faults(domain_id)
+    def __init__(self, folder: Path, settable_clock: bool = False) -> None:
+        domain_id = free_domain()
+        self._clock_file = folder / "clock_offset"
+        if settable_clock:
+            self.set_clock(0)
+        self.launch = launch_faults(domain_id, fake_clock(self._clock_file) if settable_clock else None)
         super().__init__(self.launch, folder / "nodes.log", domain_id)
         self.observer = Observer(domain_id)
         self._process_of = {process.node: process.name for process in self.launch.processes if process.node is not None}
@@ -131,6 +147,14 @@ class FaultGraph(GraphSession):
         """Have a stand-in go wrong, for so many messages or until told; returns the steady time just before, ns."""
         self._broken.add(node)
         return self._order(misbehave_service(node), "", how, messages)
+
+    def set_clock(self, offset_s: int) -> int:
+        """Set the wall clock of all nodes off by so much, in a graph with a settable one; returns the steady time just before, ns."""
+        part = self._clock_file.with_suffix(".part")
+        part.write_text(f"{offset_s:+d}\n")
+        at_ns = time.monotonic_ns()
+        part.replace(self._clock_file)
+        return at_ns
 
     def _order(self, service: str, topic: str, mode: str, value: float) -> int:
         at_ns = time.monotonic_ns()

@@ -46,6 +46,7 @@ class StateSeen:
     status: Status
     reason: Reason
     expert: int
+    phase: int
     task_id: int
     text: str
     measured: float
@@ -183,6 +184,7 @@ class _Watch(Node):
                 Status(message.status),
                 Reason(message.reason),
                 message.expert,
+                message.phase,
                 message.task_id,
                 message.text,
                 message.measured,

@@ -73,6 +73,10 @@ class Scenario(ABC):
     stops: ClassVar[bool] = False
     """Whether the arm itself must come to rest."""
     patience_s: ClassVar[float] = PATIENCE_S
+    fake_clock: ClassVar[bool] = False
+    """Whether it needs a graph whose clock can be set."""
+    in_soak: ClassVar[bool] = True
+    """Whether it leaves the graph as it was, and quickly."""
     allowed_rules: frozenset[str] = frozenset()
     """What the auditor is to find, because it was injected."""
 

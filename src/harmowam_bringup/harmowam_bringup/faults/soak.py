@@ -103,7 +103,7 @@ def soak(
 
 def _soak(run: Soak, duration_s: float, folder: Path, console: Console) -> None:
     random = np.random.default_rng(run.seed)
-    scenarios = [kind() for kind in SCENARIOS]
+    scenarios = [kind() for kind in SCENARIOS if kind.in_soak]
     weights = np.array([RARE.get(scenario.name, 1.0) for scenario in scenarios])
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with (folder / "faults.jsonl").open("w") as journal, FaultGraph(folder) as graph, Progress(*columns, console=console) as progress:
