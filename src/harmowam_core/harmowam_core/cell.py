@@ -58,6 +58,57 @@ class Obstacle(Box):
         return (np.array(self.lower) + np.array(self.upper)) / 2
 
 
+class Plane(_Strict):
+    """What lies behind it (``normal`` . x < ``offset``) is out of bounds; the normal is a unit vector, base frame."""
+
+    name: str
+    normal: Vector3
+    offset: float
+
+    @model_validator(mode="after")
+    def _unit(self) -> Plane:
+        if not abs(np.linalg.norm(self.normal) - 1) <= 1e-6:
+            raise ValueError(f"the normal of plane '{self.name}' has length {np.linalg.norm(self.normal):.3f}, expected 1")
+        return self
+
+
+class Zone(_Strict):
+    """A value at which to slow down and one at which to stop."""
+
+    slow: float = Field(gt=0)
+    stop: float = Field(gt=0)
+
+
+class Safety(_Strict):
+    """What the arbiter keeps the arms to, besides ``Limits`` and ``workspace``; see docs/safety.md.
+
+    limits: names of all limits in the order in which they are asked; position_margin: rad, kept from the position limits;
+    tcp_speed, elbow_speed: m/s; tool_tilt: rad from straight down; singularity: condition numbers of the Jacobian;
+    self_clearance, scene_clearance: m; may_touch: links that may come near obstacles.
+    """
+
+    limits: tuple[str, ...]
+    position_margin: float = Field(ge=0, lt=0.2)
+    tcp_speed: float = Field(gt=0, le=2)
+    elbow_speed: float = Field(gt=0, le=2)
+    elbow_link: str
+    tool_tilt: float = Field(gt=0, le=np.pi)
+    keep_out: tuple[Plane, ...]
+    singularity: Zone
+    self_clearance: Zone
+    scene_clearance: Zone
+    may_touch: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Safety:
+        if not self.singularity.slow < self.singularity.stop:
+            raise ValueError("singularity.slow must be below singularity.stop")
+        for name in ("self_clearance", "scene_clearance"):
+            if not getattr(self, name).stop < getattr(self, name).slow:
+                raise ValueError(f"{name}.stop must be below {name}.slow")
+        return self
+
+
 class Camera(_Strict):
     """A pin-hole camera; ``position`` and ``look_at`` are in the base frame, or in the TCP frame of ``mounted_on``.
 
@@ -121,6 +172,7 @@ class Cell(_Strict):
     limits: Limits
     workspace: Box
     obstacles: tuple[Obstacle, ...] = ()
+    safety: Safety
     cameras: tuple[Camera, ...]
     controllers: Controllers
 

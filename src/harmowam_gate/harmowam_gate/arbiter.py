@@ -22,7 +22,7 @@ from harmowam_core.status import Outcome, Reason, Status
 from harmowam_gate.decision import Condition, Decision, decide, why_not_reset
 from harmowam_gate.gate_state import GateState
 from harmowam_gate.gripper import Grippers
-from harmowam_gate.limits import Verdict
+from harmowam_gate.limits import Source, Verdict
 from harmowam_gate.mover import Mover
 from harmowam_gate.pose_path import PosePath
 from harmowam_gate.report import report
@@ -221,7 +221,7 @@ class Arbiter:
             verdict = self._mover.take(choice.path, (choice.chunks, pace, drifts), choice.expert, now_ns, pace)
             if verdict is not None:
                 self._note(verdict)
-            arm, verdict = self._mover.advance(now_ns)
+            arm, verdict = self._mover.advance(now_ns, Source((now_ns - choice.observed_ns) * 1e-9, self.watch.off_rad(self._mover.set_point)))
             decision = self._moved(decision, verdict)
             gripper = self._grip(choice, now_ns)
         else:
@@ -277,9 +277,12 @@ class Arbiter:
     def _conditions(self, now_ns: int, choice: Choice | None) -> tuple[Condition, ...]:
         """In the order of what explains more: the arm, the cameras, then what is made of them."""
         busy = self._task_id != 0
-        conditions = self.watch.latching(now_ns, self._mover.set_point, busy or self._mover.moves(now_ns))
+        engaged = self._mover.engaged(now_ns)
+        conditions = self.watch.latching(now_ns, self._mover.set_point) if engaged else self.watch.latching_at_rest()
         if not busy:
             return conditions
+        if not engaged:
+            conditions += self.watch.before_motion(now_ns)
         conditions += self.watch.holding(now_ns)
         if self.settings.selector in ("gate", "keyframe_average"):
             age_s = (now_ns - self._score_ns) * 1e-9 if self._score_ns else math.inf

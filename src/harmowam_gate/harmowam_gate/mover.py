@@ -12,10 +12,10 @@ from harmowam_core.cell import Cell
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.stages import Expert, JointTrajectory
 from harmowam_core.status import Reason
-from harmowam_gate import limits
+from harmowam_gate.body import Body
 from harmowam_gate.joint_path import joint_path
 from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline, on_grid
-from harmowam_gate.limits import Motion, Verdict
+from harmowam_gate.limits import Context, Motion, Source, Verdict, stack
 from harmowam_gate.planner import Brake, follow
 from harmowam_gate.pose_path import PosePath
 from harmowam_gate.settings import ArbiterSettings
@@ -51,18 +51,8 @@ class Mover:
         self._brake = Brake(cell)
         home = kinematics.forward(kinematics.home())
         self._home_positions, self._home_orientations = home
-        moving = (
-            limits.PositionLimit(cell),
-            limits.VelocityLimit(cell),
-            limits.AccelerationLimit(cell),
-            limits.JerkLimit(cell),
-            limits.WorkspaceLimit(cell),
-            limits.TcpSpeedLimit(cell.arm_names, 0.6),
-        )
-        self._plan_filter = limits.MotionFilter((limits.FiniteLimit(), *moving))
-        self._filter = limits.MotionFilter(
-            (limits.FiniteLimit(), limits.StructureLimit(self._names, settings.rest_s), limits.ContinuityLimit(), *moving)
-        )
+        self._body = Body(cell, kinematics)
+        self._plan_filter, self._filter = stack(Context(cell, self._body, settings))
         self._sent: JointSpline | None = None
         self._before: deque[JointSpline] = deque()  # what was sent before, as long as measurements of that time may come
         self._plan: _Plan | None = None
@@ -90,6 +80,10 @@ class Mover:
         """Whether the published trajectory is not over yet."""
         return self._sent is not None and now_ns < self._sent.end_ns
 
+    def engaged(self, now_ns: int) -> bool:
+        """Whether the arm follows a plan or still moves."""
+        return self._plan is not None or self.moves(now_ns)
+
     @property
     def slow_down(self) -> float:
         """How much slower than asked for the arms move."""
@@ -116,7 +110,7 @@ class Mover:
         self._plan, self._refused, self._stopping = _Plan(spline, key, expert, slow_down, start_ns), None, False
         return Verdict()
 
-    def advance(self, now_ns: int) -> tuple[JointTrajectory | None, Verdict]:
+    def advance(self, now_ns: int, source: Source) -> tuple[JointTrajectory | None, Verdict]:
         """The trajectory to publish now; where the verdict is not ok, it only stops the arm, or is None when nothing moves."""
         start_ns = self._split_ns(now_ns)
         plan = self._plan
@@ -132,7 +126,7 @@ class Mover:
             brakes_ns = max(brakes_ns - GRID_NS, start_ns)
             brake = self._brake.plan(plan.spline.motion(brakes_ns), brakes_ns)
         course = plan.spline.between(start_ns, brakes_ns) if brakes_ns > start_ns else None
-        published, verdict = self._publish(now_ns, start_ns, course, brake)
+        published, verdict = self._publish(now_ns, start_ns, course, brake, source)
         if published is None:
             self._refused = (plan.key, verdict)
             return self.stop(now_ns), verdict
@@ -149,20 +143,20 @@ class Mover:
         if start_ns >= self._sent.end_ns:
             return None
         # Where even braking at once breaks a limit, nothing is sent: the last trajectory ends at rest and kept to all limits.
-        return self._publish(now_ns, start_ns, None, self._brake.plan(self._sent.motion(start_ns), start_ns))[0]
+        return self._publish(now_ns, start_ns, None, self._brake.plan(self._sent.motion(start_ns), start_ns), None)[0]
 
     def _split_ns(self, now_ns: int) -> int:
         """The first moment that can still be changed."""
         return on_grid(now_ns + round(self._settings.lead_s * 1e9))
 
     def _publish(
-        self, now_ns: int, start_ns: int, course: JointSpline | None, brake: JointSpline
+        self, now_ns: int, start_ns: int, course: JointSpline | None, brake: JointSpline, source: Source | None
     ) -> tuple[JointTrajectory | None, Verdict]:
         """What was sent until ``start_ns``, then ``course``, then ``brake``; None where a limit refuses it."""
         assert self._sent is not None
         head = self._sent.between(now_ns, start_ns)
         spline = (head if course is None else head.then(course)).then(brake)
-        verdict = self._filter.check(Motion(self._names, spline, self._kinematics, self._sent))
+        verdict = self._filter.check(Motion(self._names, spline, self._body, self._sent, source))
         if not verdict.ok:
             return None, verdict
         self._before.append(self._sent)
@@ -204,7 +198,7 @@ class Mover:
             spline = follow(start, start_ns, joints, blend_s, slow_down)
             if spline is None:
                 return Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the chunk's targets are past")
-            verdict = self._plan_filter.check(Motion(self._names, spline, self._kinematics))
+            verdict = self._plan_filter.check(Motion(self._names, spline, self._body))
             if verdict.ok:
                 return spline, slow_down
             attempt += 1

@@ -124,27 +124,30 @@ class Watch:
         fresh = drift is not None and now_ns - drift.stamp_ns <= settings.drift_max_age_s * 1e9
         return drift is not None and fresh and not drift.score <= settings.drift_high
 
-    def latching(self, now_ns: int, set_point: Callable[[int], JointMotion | None], moving: bool) -> tuple[Condition, ...]:
-        """What latches the arm. ``moving``: a task runs, or the set-point still moves; else the arm may be switched off and on."""
-        settings, latch = self._settings, Status.LATCHED
-        conditions = [Condition(Reason.SECOND_PUBLISHER, "publishers on the command topics", self._publishers, 1, latch)]
+    def latching_at_rest(self) -> tuple[Condition, ...]:
+        """What latches the arm even when it rests."""
+        conditions = [Condition(Reason.SECOND_PUBLISHER, "publishers on the command topics", self._publishers, 1, Status.LATCHED)]
         for source, count in self._not_finite.items():
-            conditions.append(
-                Condition(Reason.NOT_FINITE, f"refusals in a row of the {source} as not finite", count, NOT_FINITE_IN_A_ROW - 1, latch)
-            )
-        if not moving:
-            return tuple(conditions)
-        if self._bad_joints is not None and self._bad_joints.reason is Reason.NOT_FINITE:
-            conditions.append(Condition(Reason.NOT_FINITE, f"joint states: {self._bad_joints.text}; they", math.nan, 0, latch))
-        age_s, never = self.joint_state_age_s(now_ns), self.joint_state is None
-        conditions.append(
-            Condition(
-                Reason.JOINT_STATES_LOST, "joint states", age_s, settings.joint_state_max_age_s, Status.HOLDING if never else latch
-            )
-        )
-        conditions.append(Condition(Reason.DRIVER_RESTARTED, "restarts of the arm driver", self._restarts, 0, latch))
-        conditions.append(Condition(Reason.TRACKING_ERROR, "distance from the set-point", self._tracking_rad(set_point), settings.tracking_rad, latch))
+            what = f"refusals in a row of the {source} as not finite"
+            conditions.append(Condition(Reason.NOT_FINITE, what, count, NOT_FINITE_IN_A_ROW - 1, Status.LATCHED))
         return tuple(conditions)
+
+    def latching(self, now_ns: int, set_point: Callable[[int], JointMotion | None]) -> tuple[Condition, ...]:
+        """What latches an arm that moves; one at rest may be switched off and on."""
+        settings, latch = self._settings, Status.LATCHED
+        spoilt = self._bad_joints is not None and self._bad_joints.reason is Reason.NOT_FINITE
+        what = f"joint states: {self._bad_joints.text}; they" if self._bad_joints is not None else "joint states"
+        return self.latching_at_rest() + (
+            Condition(Reason.NOT_FINITE, what, math.nan if spoilt else 0.0, 0.0, latch),
+            Condition(Reason.JOINT_STATES_LOST, "joint states", self.joint_state_age_s(now_ns), settings.joint_state_max_age_s, latch),
+            Condition(Reason.DRIVER_RESTARTED, "restarts of the arm driver", self._restarts, 0, latch),
+            Condition(Reason.TRACKING_ERROR, "distance from the set-point", self.off_rad(set_point), settings.tracking_rad, latch),
+        )
+
+    def before_motion(self, now_ns: int) -> tuple[Condition, ...]:
+        """What a resting arm waits for."""
+        age_s = self.joint_state_age_s(now_ns)
+        return (Condition(Reason.JOINT_STATES_LOST, "joint states", age_s, self._settings.joint_state_max_age_s),)
 
     def holding(self, now_ns: int) -> tuple[Condition, ...]:
         """What holds or slows the arm until it is over."""
@@ -176,7 +179,7 @@ class Watch:
             Condition(Reason.SECOND_PUBLISHER, "publishers on the command topics", self._publishers, 1),
         )
 
-    def _tracking_rad(self, set_point: Callable[[int], JointMotion | None]) -> float:
+    def off_rad(self, set_point: Callable[[int], JointMotion | None]) -> float:
         """How far a joint is from its set-point of the moment it was measured, and will be soon at this difference of speed."""
         state = self.joint_state
         wanted = None if state is None else set_point(state.stamp_ns)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from harmowam_core.status import Reason
-from harmowam_gate import limits
+from harmowam_gate.body import Body
 from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline
-from harmowam_gate.limits import Motion, MotionFilter, Verdict
+from harmowam_gate.limits import LIMITS, Context, Limit, Motion, MotionFilter, Source, Verdict
+from harmowam_gate.settings import ArbiterSettings
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -27,22 +28,23 @@ def motion(cell, kinematics):
     velocities = sway * 2 * w * s**3 * c
     accelerations = sway * w**2 * (3 * s**2 * c**2 - s**4)
     velocities[-1] = accelerations[-1] = 0.0
-    return Motion(cell.arm_joint_names, JointSpline(times_ns, positions, velocities, accelerations), kinematics)
+    spline = JointSpline(times_ns, positions, velocities, accelerations)
+    return Motion(cell.arm_joint_names, spline, Body(cell, kinematics), source=Source(age_s=0.2, off_rad=0.005))
 
 
 @pytest.fixture
-def every(cell):
-    return {
-        "finite": limits.FiniteLimit(),
-        "structure": limits.StructureLimit(cell.arm_joint_names, 0.6),
-        "continuity": limits.ContinuityLimit(),
-        "position": limits.PositionLimit(cell),
-        "velocity": limits.VelocityLimit(cell),
-        "acceleration": limits.AccelerationLimit(cell),
-        "jerk": limits.JerkLimit(cell),
-        "workspace": limits.WorkspaceLimit(cell),
-        "tcp_speed": limits.TcpSpeedLimit(cell.arm_names, 0.6),
-    }
+def context(cell, kinematics):
+    return Context(cell, Body(cell, kinematics), ArbiterSettings())
+
+
+@pytest.fixture
+def every(context):
+    return {name: limit(context) for name, limit in LIMITS.items()}
+
+
+def safely(context, **changes):
+    """The context with another safety section."""
+    return replace(context, cell=context.cell.model_copy(update={"safety": context.cell.safety.model_copy(update=changes)}))
 
 
 def changed(motion, **arrays):
@@ -77,13 +79,11 @@ def test_not_finite(motion, every, field, value):
     assert MotionFilter(list(every.values())).check(bad).reason is Reason.NOT_FINITE
 
 
-@pytest.mark.parametrize("name", ["position", "velocity", "acceleration", "jerk", "workspace", "tcp_speed", "continuity", "structure"])
+@pytest.mark.parametrize("name", sorted(set(LIMITS) - {"finite", "freshness", "tracking"}))
 def test_nan_passes_no_limit(motion, every, name):
     nothing = np.full_like(motion.spline.positions, np.nan)
     bad = changed(motion, positions=nothing, velocities=nothing, accelerations=nothing)
     bad = replace(bad, before=motion.spline)
-    if name in ("workspace", "tcp_speed"):
-        bad.__dict__["tools"] = np.full_like(motion.tools, np.nan)  # forward kinematics itself refuses NaN
     assert not every[name].check(bad).ok
 
 
@@ -118,7 +118,7 @@ def test_position(motion, every, cell, side):
     positions[:, 10] += limit - positions[:, 10].mean() + side * 0.01
     verdict = every["position"].check(changed(motion, positions=positions))
     assert verdict.reason is Reason.POSITION_LIMIT and "right_fr3_joint4" in verdict.text
-    assert verdict.limit == limit and side * (verdict.measured - limit) > 0
+    assert verdict.limit == pytest.approx(limit - side * cell.safety.position_margin) and side * (verdict.measured - verdict.limit) > 0
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,12 @@ def test_too_quick_motions_ask_for_the_time_they_need(motion, every, name, reaso
     assert every[name].check(stretched(motion, (share / 1.5) ** (1 / order) * verdict.slow_down * 1.001)).ok
 
 
-def test_tool_speed(motion, every, cell):
-    fastest = limits.TcpSpeedLimit(cell.arm_names, 1e-6).check(motion).measured
-    verdict = limits.TcpSpeedLimit(cell.arm_names, fastest / 2).check(motion)
-    assert verdict.reason is Reason.TCP_SPEED and verdict.slow_down == pytest.approx(2.0)
-    assert limits.TcpSpeedLimit(cell.arm_names, fastest * 1.001).check(motion).ok
+@pytest.mark.parametrize(("name", "part"), [("tcp_speed", "tool"), ("elbow_speed", "elbow")])
+def test_speeds(motion, context, name, part):
+    fastest = LIMITS[name](safely(context, **{name: 1e-6})).check(motion).measured
+    verdict = LIMITS[name](safely(context, **{name: fastest / 2})).check(motion)
+    assert verdict.reason is Reason.TCP_SPEED and verdict.slow_down == pytest.approx(2.0) and part in verdict.text
+    assert LIMITS[name](safely(context, **{name: fastest * 1.001})).check(motion).ok
 
 
 def test_workspace(motion, every, cell, kinematics):
@@ -153,6 +154,7 @@ def test_workspace(motion, every, cell, kinematics):
         a, b = tool_at(z_from), tool_at(z_to)
         return changed(motion, positions=a + (b - a) * np.linspace(0, 1, 26)[:, None])
 
+    assert every["workspace"].check(way(0.1, 0.2)).ok
     floor = cell.workspace.lower[2]
     assert every["workspace"].check(way(0.1, floor - 0.002)).ok
     verdict = every["workspace"].check(way(0.1, floor - 0.02))
@@ -161,7 +163,7 @@ def test_workspace(motion, every, cell, kinematics):
 
 
 def test_the_filter_prefers_refusals_then_the_slowest():
-    class Says(limits.Limit):
+    class Says(Limit):
         def __init__(self, verdict):
             self.verdict = verdict
 

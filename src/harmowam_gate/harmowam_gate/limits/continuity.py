@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from harmowam_core.status import Reason
-from harmowam_gate.limits.limit import Limit, Motion, Verdict
+from harmowam_gate.limits.limit import Context, Limit, Motion, Verdict
 
 TOLERANCE = 1e-6  # rad, rad/s, rad/s^2: rounding
 
 
 class ContinuityLimit(Limit):
     """For what is about to be published."""
+
+    for_plans = False
+
+    def __init__(self, _: Context) -> None:
+        """Nothing to know."""
 
     def check(self, motion: Motion) -> Verdict:
         """Refuse a step in the set-point."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from harmowam_core.status import Reason
-from harmowam_gate.limits.limit import Limit, Motion, Verdict
+from harmowam_gate.limits.limit import Context, Limit, Motion, Verdict
 
 
 class FiniteLimit(Limit):
     """Positions, velocities and accelerations of all points."""
+
+    def __init__(self, _: Context) -> None:
+        """Nothing to know."""
 
     def check(self, motion: Motion) -> Verdict:
         """Refuse the first number that isn't finite."""

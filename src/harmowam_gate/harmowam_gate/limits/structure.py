@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from harmowam_core.status import Reason
-from harmowam_gate.limits.limit import Limit, Motion, Verdict
+from harmowam_gate.limits.limit import Context, Limit, Motion, Verdict
 
 
 class StructureLimit(Limit):
-    """For what is about to be published. ``longest_s``: a dead arbiter means an arm at rest this much later."""
+    """For what is about to be published. A dead arbiter means an arm at rest ``rest_s`` later."""
 
-    def __init__(self, names: tuple[str, ...], longest_s: float) -> None:
-        self._names = names
-        self._longest_s = longest_s
+    for_plans = False
+
+    def __init__(self, context: Context) -> None:
+        self._names, self._longest_s = context.cell.arm_joint_names, context.settings.rest_s
 
     def check(self, motion: Motion) -> Verdict:
         """Refuse what the driver would refuse or never stop."""

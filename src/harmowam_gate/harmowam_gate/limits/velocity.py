@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from harmowam_core.cell import Cell
 from harmowam_core.status import Reason
-from harmowam_gate.limits.limit import Limit, Motion, Verdict, judge_joints
+from harmowam_gate.limits.limit import Context, Limit, Motion, Verdict, judge_joints
 
 
 class VelocityLimit(Limit):
     """The profile's velocity of each joint, rad/s."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, context: Context) -> None:
+        cell = context.cell
         self._limit = np.tile(cell.limits.velocity, len(cell.arms))
 
     def check(self, motion: Motion) -> Verdict:

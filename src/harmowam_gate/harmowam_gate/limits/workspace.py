@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harmowam_core.cell import Cell
 from harmowam_core.status import Reason
-from harmowam_gate.limits.limit import Limit, Motion, Verdict
+from harmowam_gate.body import Places
+from harmowam_gate.limits.limit import Context, PlaceLimit, Verdict
 
-TOLERANCE_M = 0.003  # smoothed and blended paths cut corners by less
 
-
-class WorkspaceLimit(Limit):
+class WorkspaceLimit(PlaceLimit):
     """The profile's workspace. A tool that begins outside may come back, but not go further out."""
 
-    def __init__(self, cell: Cell) -> None:
-        self._arms = cell.arm_names
-        self._lower, self._upper = np.array(cell.workspace.lower), np.array(cell.workspace.upper)
+    tolerance = 0.003  # m: smoothed and blended paths cut corners by less
 
-    def check(self, motion: Motion) -> Verdict:
-        """Refuse to leave the box."""
-        outside = np.maximum(self._lower - motion.tools, motion.tools - self._upper).max(axis=-1)  # (S, A), m
-        allowed = np.maximum(outside[0], 0.0) + TOLERANCE_M
-        if (outside <= allowed).all():
-            return Verdict()
-        sample, arm = np.unravel_index(int(np.argmax(outside - allowed)), outside.shape)
-        where = np.round(motion.tools[sample, arm], 3).tolist()
-        text = f"the tool of arm '{self._arms[arm]}' would leave the workspace by {outside[sample, arm]:.3f} m at {where}"
-        return Verdict.refused(Reason.WORKSPACE, float(outside[sample, arm]), float(allowed[arm]), text)
+    def __init__(self, context: Context) -> None:
+        self._arms = context.cell.arm_names
+        self._lower, self._upper = np.array(context.cell.workspace.lower), np.array(context.cell.workspace.upper)
+
+    def outside(self, places: Places) -> NDArray[np.float64]:
+        """(S, A), m."""
+        return np.maximum(self._lower - places.tools, places.tools - self._upper).max(axis=-1)
+
+    def describe(self, part: int, outside: float) -> Verdict:
+        """Names the arm."""
+        text = f"the tool of arm '{self._arms[part]}' would leave the workspace by {outside:.3f} m"
+        return Verdict.refused(Reason.WORKSPACE, outside, 0.0, text)
