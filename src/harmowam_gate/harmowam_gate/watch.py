@@ -85,6 +85,8 @@ class Watch:
 
     def tick(self, now_ns: int) -> bool:
         """Note a tick; True after a stall: what was waiting is old, and ages count from now."""
+        if self.joint_state is not None:  # with a task or without: a picture belongs to where the tools are, not to where they were
+            self.images.on_tools(self._kinematics.forward(self.joint_state.positions[: self._joints])[0])
         if self.deadlines is None or not self.deadlines.tick(now_ns) > self._settings.stall_s:
             return False
         self._resumed_ns = now_ns
@@ -157,8 +159,6 @@ class Watch:
             Condition(Reason.DEADLINE_MISSED, "ticks missed lately", missed, settings.deadline_hold_misses),
             Condition(Reason.DEADLINE_MISSED, "ticks missed lately", missed, settings.deadline_slow_misses, Status.SLOWED),
         ]
-        if self.joint_state is not None:
-            self.images.on_tools(self._kinematics.forward(self.joint_state.positions[: self._joints])[0])
         for camera, frozen_s in self.images.frozen_s(settings.frozen_image_m).items():
             what = f"pictures of camera '{camera}' unchanged while the arm moves, s"
             conditions.append(Condition(Reason.IMAGE_FROZEN, what, frozen_s, settings.frozen_image_s))
