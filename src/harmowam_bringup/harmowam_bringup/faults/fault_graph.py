@@ -65,12 +65,12 @@ class FaultGraph(GraphSession):
     The log of all nodes is in ``folder``. ``ready`` brings the graph back to work, whatever was done to it.
     """
 
-    def __init__(self, folder: Path, settable_clock: bool = False) -> None:
+    def __init__(self, folder: Path, settable_clock: bool = False, change: Callable[[Launch], Launch] = lambda launch: launch) -> None:
         domain_id = free_domain()
         self._clock_file = folder / "clock_offset"
         if settable_clock:
             self.set_clock(0)
-        self.launch = launch_faults(domain_id, fake_clock(self._clock_file) if settable_clock else None)
+        self.launch = change(launch_faults(domain_id, fake_clock(self._clock_file) if settable_clock else None))
         super().__init__(self.launch, folder / "nodes.log", domain_id)
         self.observer = Observer(domain_id)
         self._process_of = {process.node: process.name for process in self.launch.processes if process.node is not None}
