@@ -70,11 +70,16 @@ class Kinematics:
     """
 
     def __init__(self, cell: Cell) -> None:
-        self._model = pin.buildModelFromUrdf(str(resolve_urdf(cell.urdf)))
+        path = resolve_urdf(cell.urdf)
+        try:
+            self._model = pin.buildModelFromUrdf(str(path))
+        except ValueError as error:
+            raise KinematicsError(f"{path} cannot be read: {error}; every revolute joint needs a <limit>") from error
         joints = len(cell.joints)
         if self._model.nq != joints:
             names = list(self._model.names)[1:]
             raise KinematicsError(f"cell '{cell.name}' names {joints} joints; {cell.urdf} has {len(names)}: {names}")
+        self._check_names(cell)
         if not self._model.existFrame(FLANGE):
             raise KinematicsError(f"{cell.urdf} has no link '{FLANGE}' to mount the hand on")
         flange = self._model.frames[self._model.getFrameId(FLANGE)]
@@ -90,8 +95,20 @@ class Kinematics:
         self._home = self._solve_home(cell)
         self._posture = self._home
 
+    def _check_names(self, cell: Cell) -> None:
+        """The profile's joints are the description's, in its order; the profile may put a prefix before them."""
+        for name, described in zip(cell.joints, list(self._model.names)[1:], strict=True):
+            if name != described and not name.endswith(f"_{described}"):
+                known = list(self._model.names)[1:]
+                raise KinematicsError(f"cell '{cell.name}': joint '{name}' is '{described}' in {cell.urdf}, whose joints are {known}")
+
     def _check_limits(self, cell: Cell) -> None:
-        """The profile may be stricter than the robot's description, never looser."""
+        """The robot's description has limits; the profile may be stricter, never looser."""
+        lower, upper, velocity = self._model.lowerPositionLimit, self._model.upperPositionLimit, self._model.velocityLimit
+        lacking = ~(np.isfinite(lower) & np.isfinite(upper) & (lower < upper) & np.isfinite(velocity) & (velocity > 0))
+        if lacking.any():
+            joint = cell.joints[int(lacking.argmax())]
+            raise KinematicsError(f"{cell.urdf} has no position and velocity limits for '{joint}'; no motion can be judged without")
         for name, wide in (
             ("position_lower", self._lower < self._model.lowerPositionLimit),
             ("position_upper", self._upper > self._model.upperPositionLimit),

@@ -221,7 +221,9 @@ class Arbiter:
             verdict = self._mover.take(choice.path, (choice.chunks, pace, drifts), choice.expert, now_ns, pace)
             if verdict is not None:
                 self._note(verdict)
-            arm, verdict = self._mover.advance(now_ns, Source((now_ns - choice.observed_ns) * 1e-9, self.watch.off_rad(self._mover.set_point)))
+            arm, verdict = self._mover.advance(
+                now_ns, Source((now_ns - choice.observed_ns) * 1e-9, self.watch.off_rad(self._mover.set_point))
+            )
             decision = self._moved(decision, verdict)
             gripper = self._grip(choice, now_ns)
         else:

@@ -16,13 +16,13 @@ from harmowam_gate.body import Body
 from harmowam_gate.joint_path import joint_path
 from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline, on_grid
 from harmowam_gate.limits import Context, Motion, Source, Verdict, stack
-from harmowam_gate.planner import Brake, follow
+from harmowam_gate.planner import Brake, Pace, follow, join
 from harmowam_gate.pose_path import PosePath
 from harmowam_gate.settings import ArbiterSettings
 
 Float64 = NDArray[np.float64]
 SLOW_DOWN_MARGIN = 1.05
-PLAN_ATTEMPTS = 5
+PLAN_ATTEMPTS = 6
 KEPT_NS = 500_000_000
 
 
@@ -189,22 +189,30 @@ class Mover:
         joints = joint_path(path, self._kinematics, start.positions, self._settings.smoothing_hz)
         if isinstance(joints, Verdict):
             return joints
-        jump_m = self._distance_m(start.positions, joints.motion(start_ns).positions)
-        if not jump_m <= self._settings.jump_m:
-            text = f"the chunk begins {jump_m:.3f} m from where the tool will be, limit {self._settings.jump_m:.3f} m"
-            return Verdict.refused(Reason.JUMP, jump_m, self._settings.jump_m, text)
-        attempt, slowest = 0, slow_down * self._settings.max_slow_down
+        lags = slow_down > 1 or (self._plan is not None and self._plan.slow_down > 1)
+        attempt, slowest, ramp_s = 0, slow_down * self._settings.max_slow_down, blend_s
         while True:
-            spline = follow(start, start_ns, joints, blend_s, slow_down)
+            pace = join(start, start_ns, joints, slow_down, ramp_s) if lags else Pace(start_ns)
+            jump_m = self._distance_m(start.positions, joints.motion(pace.begin_ns).positions)
+            if not jump_m <= self._settings.jump_m:
+                text = f"the chunk begins {jump_m:.3f} m from where the tool will be, limit {self._settings.jump_m:.3f} m"
+                return Verdict.refused(Reason.JUMP, jump_m, self._settings.jump_m, text)
+            spline = follow(start, start_ns, joints, blend_s, pace)
             if spline is None:
                 return Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the chunk's targets are past")
             verdict = self._plan_filter.check(Motion(self._names, spline, self._body))
             if verdict.ok:
                 return spline, slow_down
             attempt += 1
-            # First give the offset more time to decay; a path that is too fast by itself is then stretched.
-            blend_s *= max(verdict.slow_down * SLOW_DOWN_MARGIN, 1.25)
-            slow_down *= verdict.slow_down * SLOW_DOWN_MARGIN if attempt > 1 else 1.0
+            # First give the offset more time to decay, then stop hurrying after the schedule; a path that is too fast by itself is
+            # stretched.
+            if attempt == 1 and not lags:
+                blend_s *= max(verdict.slow_down * SLOW_DOWN_MARGIN, 1.25)
+            elif not lags:
+                lags, blend_s = True, ramp_s
+            else:
+                slow_down *= verdict.slow_down * SLOW_DOWN_MARGIN
+                blend_s = min(blend_s * 1.25, 2 * ramp_s)
             if not verdict.can_slow_down or attempt == PLAN_ATTEMPTS or slow_down > slowest:
                 return replace(verdict, slow_down=1.0)
 

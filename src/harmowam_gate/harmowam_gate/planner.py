@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import ruckig
 from numpy.typing import NDArray
@@ -15,19 +17,59 @@ Float64 = NDArray[np.float64]
 ACCELERATION_SHARE = 0.8
 JERK_SHARE = 0.5
 LONGEST_BRAKE_S = 0.6
+LAGGING_NS = 300_000_000
+"""A slowed arm may be so far behind the first target that is left of its path."""
 
 
-def follow(start: JointMotion, start_ns: int, path: JointPath, blend_s: float, stretch: float) -> JointSpline | None:
+@dataclass(frozen=True)
+class Pace:
+    """How a path is gone through: from its time ``begin_ns`` on, at ``first`` of its speed, which becomes ``then`` within ``ramp_s``."""
+
+    begin_ns: int
+    first: float = 1.0
+    then: float = 1.0
+    ramp_s: float = 0.1
+
+    def at(self, seconds: Float64) -> tuple[Float64, Float64, Float64]:
+        """Path time since ``begin_ns``, s, its rate and the rate's change, 1/s, at times (T,) since the start."""
+        u = np.minimum(seconds / self.ramp_s, 1.0)
+        more = self.then - self.first
+        gone = self.first * seconds + more * (self.ramp_s * (u**3 - u**4 / 2) + np.maximum(seconds - self.ramp_s, 0.0))
+        return gone, self.first + more * (3 * u**2 - 2 * u**3), more / self.ramp_s * 6 * (u - u**2)
+
+
+def join(start: JointMotion, start_ns: int, path: JointPath, slow_down: float, ramp_s: float) -> Pace:
+    """From the point of ``path`` that is nearest to where the arm is, at the speed it has along it, to ``slow_down`` times slower.
+
+    A slowed arm is behind the path's schedule. Hurrying after it would cut its corners.
+    """
+    times_ns = np.arange(path.start_ns - LAGGING_NS, start_ns + 1, GRID_NS // 2)
+    if not len(times_ns):
+        return Pace(start_ns, 1 / slow_down, 1 / slow_down, ramp_s)
+    q, v, _ = path.at(times_ns)
+    nearest = int(np.argmin(((q - start.positions) ** 2).sum(axis=1)))
+    along, speed = float(start.velocities @ v[nearest]), float(v[nearest] @ v[nearest])
+    first = min(max(along / speed, 0.0), 1.0) if speed > 0 else 0.0
+    return Pace(int(times_ns[nearest]), first, 1 / slow_down, ramp_s)
+
+
+def follow(start: JointMotion, start_ns: int, path: JointPath, blend_s: float, pace: Pace) -> JointSpline | None:
     """Along ``path`` from a grid time to the path's end; the offset between start and path decays over ``blend_s``.
 
-    The path is followed in time, ``stretch`` (>= 1) times slower. None where the path ends before the next grid time.
+    None where the path ends before the next grid time.
     """
-    end_ns = start_ns + round((path.end_ns - start_ns) * stretch)
-    times_ns = np.arange(start_ns, end_ns + 1, GRID_NS)
-    if len(times_ns) < 2:
+    left_s = (path.end_ns - pace.begin_ns) * 1e-9
+    slowest = min(pace.first, pace.then) if pace.first > 0 else pace.then
+    longest_ns = round((left_s / slowest + pace.ramp_s) * 1e9)
+    seconds = np.asarray(np.arange(0, longest_ns + 1, GRID_NS) * 1e-9, dtype=np.float64)
+    gone, rate, change = pace.at(seconds)
+    within = gone <= left_s + 1e-9
+    if within.sum() < 2:
         return None
-    q, v, a = path.at(start_ns + np.round((times_ns - start_ns) / stretch).astype(np.int64))
-    v, a = v / stretch, a / stretch**2
+    gone, rate, change = gone[within], rate[within, None], change[within, None]
+    times_ns = start_ns + np.arange(len(gone)) * GRID_NS
+    q, v, a = path.at(pace.begin_ns + np.round(gone * 1e9).astype(np.int64))
+    v, a = v * rate, a * rate**2 + v * change
     # A quintic from the offset at the start (its position, velocity, acceleration) to zero.
     e0 = start.positions - q[0]
     e1 = (start.velocities - v[0]) * blend_s

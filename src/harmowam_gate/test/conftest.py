@@ -139,9 +139,10 @@ def kinematics() -> Kinematics:
 
 @pytest.fixture
 def make_rig() -> Callable[..., Rig]:
-    """Settings by keyword; Hypothesis tests call it once an example."""
+    """Settings by keyword, ``safety``: what differs in the profile; Hypothesis tests call it once an example."""
 
-    def make(**settings: object) -> Rig:
-        return Rig(CELL, KINEMATICS, ArbiterSettings(**settings))
+    def make(safety: dict[str, object] | None = None, **settings: object) -> Rig:
+        cell = CELL.model_copy(update={"safety": CELL.safety.model_copy(update=safety or {})})
+        return Rig(cell, KINEMATICS, ArbiterSettings(**settings))
 
     return make

@@ -115,7 +115,7 @@ def test_continuity(motion, every, field):
 def test_position(motion, every, cell, side):
     limit = (cell.limits.position_upper if side > 0 else cell.limits.position_lower)[3]
     positions = motion.spline.positions.copy()
-    positions[:, 10] += limit - positions[:, 10].mean() + side * 0.01
+    positions[:, 10] += np.linspace(0, 1, 26) * (limit - positions[-1, 10] + side * 0.01)
     verdict = every["position"].check(changed(motion, positions=positions))
     assert verdict.reason is Reason.POSITION_LIMIT and "right_fr3_joint4" in verdict.text
     assert verdict.limit == pytest.approx(limit - side * cell.safety.position_margin) and side * (verdict.measured - verdict.limit) > 0

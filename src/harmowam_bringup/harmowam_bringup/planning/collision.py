@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 from harmowam_bringup.planning.protocol import Obstacle, PlanningScene
-from harmowam_core.solids import load_solids
 from harmowam_core.cell import Cell
 from harmowam_core.kinematics import Kinematics
+from harmowam_core.solids import load_solids
 
 Float64 = NDArray[np.float64]
 

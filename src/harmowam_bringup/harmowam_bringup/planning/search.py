@@ -104,5 +104,5 @@ class _Lines(ob.MotionValidator):  # type: ignore[misc]
         super().__init__(information)
         self._view = view
 
-    def checkMotion(self, first: ob.State, last: ob.State) -> bool:  # noqa: N802 OMPL's name
+    def checkMotion(self, first: ob.State, last: ob.State) -> bool:
         return self._view.collisions.line_free(self._view.joints(first), self._view.joints(last))
