@@ -24,13 +24,10 @@ ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
-<<<<<<< HEAD
     "fuzz": ("harmowam_bringup.fuzz.command", "fuzz"),
     "soak": ("harmowam_bringup.faults.soak", "soak"),
     "faults": ("harmowam_bringup.faults.bench", "bench_faults"),
-=======
     "limits": ("harmowam_gate.bench_limits", "bench_limits"),
->>>>>>> safety
     "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
@@ -139,13 +136,12 @@ def _soak() -> None: ...
 def _models() -> None: ...
 
 
-<<<<<<< HEAD
 @bench.command("faults", help="Reaction times to every fault of the catalogue.")
 def _faults() -> None: ...
-=======
+
+
 @bench.command("limits", help="How long the arbiter's limits take for one trajectory of all arms.")
 def _limits() -> None: ...
->>>>>>> safety
 
 
 @bench.command("planner", help="Random moves of both arms among clutter: success, planning times, collisions by an independent checker.")
