@@ -24,6 +24,7 @@ from harmowam_gate.settings import ArbiterSettings
 RESTING_RAD_S = 0.05
 JUMP_RAD = 0.05  # beyond what the joint's velocity limit allows between two joint states
 NOT_FINITE_IN_A_ROW = 3
+FINGER_SLACK_M = 0.005  # beyond its travel, a finger is not measured but made up
 
 
 class Watch:
@@ -46,7 +47,7 @@ class Watch:
     # ---- what comes in -------------------------------------------------------------------------------------------------
 
     def on_joint_state(self, state: JointState) -> None:
-        """Measured joints of all arms and fingers, in any order; StageError for missing joints."""
+        """Measured joints of all arms and fingers, in any order; StageError for missing joints, and for fingers that are nowhere."""
         names = self._cell.arm_joint_names + self._cell.finger_joint_names
         if state.names != names:
             missing = [name for name in names if name not in state.names]
@@ -54,6 +55,9 @@ class Watch:
                 raise StageError(f"joint state lacks {missing}; it has {list(state.names)}")
             order = [state.names.index(name) for name in names]
             state = JointState(state.stamp_ns, names, state.positions[order], state.velocities[order])
+        fingers = state.positions[self._joints :]
+        if not ((fingers >= -FINGER_SLACK_M) & (fingers <= self._cell.finger_travel + FINGER_SLACK_M)).all():
+            raise StageError(f"fingers are at {fingers.round(4).tolist()} m, expected 0 to {self._cell.finger_travel} m")
         last = self.joint_state
         if last is not None and state.stamp_ns <= last.stamp_ns:
             return
