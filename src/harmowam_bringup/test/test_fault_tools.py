@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,11 @@ CHUNK = chunk_to_message(circling(CELL, Expert.REACTIVE, 10**18, 5))
 def test_every_row_of_the_catalogue_has_a_scenario() -> None:
     assert {kind.row for kind in SCENARIOS} == set(range(1, 26))
     assert len({kind.name for kind in SCENARIOS}) == len(SCENARIOS)
+
+
+def test_the_documentation_has_every_scenario() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "faults.md").read_text()
+    assert [kind.name for kind in SCENARIOS if f"| {kind.row} | `{kind.name}` | {kind.fault} |" not in text] == []
 
 
 def test_the_circle_is_round_and_all_experts_agree() -> None:
