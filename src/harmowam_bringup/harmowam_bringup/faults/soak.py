@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import numpy as np
 import typer
@@ -29,6 +31,7 @@ RARE = {"expert_killed": 0.5, "arbiter_killed": 0.25, "driver_restarts": 0.25, "
 PAUSE_S = 2.0
 """Longest quiet time between two faults."""
 SAMPLE_S = 5.0
+MOST_FAILURES = 3
 INJECTED_RULE = "second_publisher"
 """What the auditor must object to, because a scenario does it."""
 
@@ -40,19 +43,25 @@ class Soak:
     seed: int
     measured: list[Measured] = field(default_factory=list)
     resources: Resources = field(default_factory=Resources)
-    verdict: dict[str, Any] = field(default_factory=dict)
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    """The auditor's last word on each graph."""
+    failures: list[str] = field(default_factory=list)
+    """Why a graph had to be started again."""
     duration_s: float = 0.0
     ended: str = "interrupted"
 
     def results(self) -> dict[str, Any]:
         """Ready for JSON; ``ok`` only if the auditor, the reactions and the memory are all well."""
-        by_rule = dict(self.verdict.get("by_rule", {}))
+        by_rule: Counter[str] = Counter()
+        for verdict in self.verdicts:
+            by_rule.update(verdict.get("by_rule", {}))
         injected = by_rule.pop(INJECTED_RULE, 0)
         faults = summarise([kind() for kind in SCENARIOS], self.measured)
         resources = self.resources.verdict()
         hours = self.duration_s / 3600
         return {
             "ok": self.ended == "complete"
+            and not self.failures
             and not by_rule
             and all(row["ok"] for row in faults if row["n"])
             and all(one["flat"] is not False for one in resources.values()),
@@ -61,7 +70,14 @@ class Soak:
             "seed": self.seed,
             "faults": len(self.measured),
             "faults_per_hour": round(len(self.measured) / hours, 1) if hours else 0.0,
-            "auditor": {**self.verdict, "violations": sum(by_rule.values()), "injected": {INJECTED_RULE: injected}},
+            "auditor": {
+                "trajectories": sum(verdict.get("trajectories", 0) for verdict in self.verdicts),
+                "violations": by_rule.total(),
+                "by_rule": dict(by_rule),
+                "first": [text for verdict in self.verdicts for text in verdict.get("first", [])],
+                "injected": {INJECTED_RULE: injected},
+            },
+            "failures": self.failures,
             "by_fault": faults,
             "resources": resources,
             "wrong": [asdict(one) for one in self.measured if one.complaints],
@@ -72,11 +88,11 @@ class Soak:
 def soak(
     hours: Annotated[float, typer.Option(min=0.005, help="How long.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same faults in the same order.")] = 0,
-    json: Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE, or to standard output.")] = "",
+    json_file: Annotated[str, typer.Option("--json", metavar="[FILE]", help="Write the results as JSON to FILE, or standard output.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/soak"),
 ) -> None:
     """Random faults for hours; exit 0 only without a violation, a wrong reaction or growing memory. Ctrl-C keeps what there is."""
-    console = Console(stderr=json == "-", highlight=False, soft_wrap=True)
+    console = Console(stderr=json_file == "-", highlight=False, soft_wrap=True)
     folder = new_results_dir(out)
     run = Soak(seed)
     began_s = time.monotonic()
@@ -85,50 +101,68 @@ def soak(
         run.ended = "complete"
     except GraphError as error:
         run.ended = f"failed: {error}"
-        console.print(str(error), style="red", markup=False)
     except KeyboardInterrupt:
         console.print("interrupted; this is what there is so far")
     run.duration_s = time.monotonic() - began_s
     results = run.results()
     write_json(folder / "soak.json", results)
     write_soak_plot(folder / "soak.png", run.resources.samples, results["faults"])
-    if json == "-":
+    if json_file == "-":
         print((folder / "soak.json").read_text(), end="")
-    elif json:
-        write_json(Path(json), results)
+    elif json_file:
+        write_json(Path(json_file), results)
     _print(results, console)
     console.print(f"  {folder / 'soak.json'}, {folder / 'soak.png'}")
     raise typer.Exit(INTERRUPTED if run.ended == "interrupted" else 0 if results["ok"] else FAILED)
 
 
 def _soak(run: Soak, duration_s: float, folder: Path, console: Console) -> None:
+    """One graph after the other, should one not recover; GraphError when that happens too often."""
     random = np.random.default_rng(run.seed)
-    scenarios = [kind() for kind in SCENARIOS if kind.in_soak]
-    weights = np.array([RARE.get(scenario.name, 1.0) for scenario in scenarios])
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with (folder / "faults.jsonl").open("w") as journal, FaultGraph(folder) as graph, Progress(*columns, console=console) as progress:
-        graph.ready()
-        bar = progress.add_task("no fault yet", total=duration_s)
-        began_s = time.monotonic()
-        sampled_s = 0.0
-        while (spent_s := time.monotonic() - began_s) < duration_s:
-            scenario = scenarios[int(random.choice(len(scenarios), p=weights / weights.sum()))]
-            variant, pause_s = int(random.integers(len(scenario.variants))), PAUSE_S * random.random()
+    end_s = time.monotonic() + duration_s
+    with (folder / "faults.jsonl").open("w") as journal, Progress(*columns, console=console) as progress:
+        bar = progress.add_task("starting the graph", total=duration_s)
+
+        def show(text: str) -> None:
             wrong = sum(bool(one.complaints) for one in run.measured)
-            progress.update(bar, completed=spent_s, description=f"{len(run.measured)} faults, {wrong} wrong; now {scenario.name}")
-            run.measured.append(scenario.run(graph, variant))
-            run.verdict = graph.observer.verdict()
-            journal.write(_line(run.measured[-1], spent_s))
-            journal.flush()
-            graph.rest(pause_s)
-            if time.monotonic() - sampled_s >= SAMPLE_S:
-                sampled_s = time.monotonic()
-                run.resources.sample({**graph.node_pids, "observer": graph.observer.pid, "soak": os.getpid()})
+            spent_s = duration_s - (end_s - time.monotonic())
+            progress.update(bar, completed=spent_s, description=f"{len(run.measured)} faults, {wrong} wrong; {text}")
+
+        while time.monotonic() < end_s:
+            part = folder / f"graph_{len(run.verdicts)}"
+            part.mkdir()
+            run.verdicts.append({})
+            try:
+                with FaultGraph(part) as graph:
+                    graph.ready()
+                    _inject(run, graph, random, end_s, journal, show)
+            except GraphError as error:
+                run.failures.append(str(error))
+                console.print(f"starting the graph again: {error}", style="red", markup=False)
+                if len(run.failures) > MOST_FAILURES:
+                    raise
         progress.update(bar, completed=duration_s)
 
 
-def _line(measured: Measured, time_s: float) -> str:
-    return json.dumps({"time_s": round(time_s, 3), **asdict(measured)}) + "\n"
+def _inject(run: Soak, graph: FaultGraph, random: np.random.Generator, end_s: float, journal: IO[str], show: Callable[[str], None]) -> None:
+    """Faults until the time is over."""
+    scenarios = [kind() for kind in SCENARIOS if kind.in_soak]
+    weights = np.array([RARE.get(scenario.name, 1.0) for scenario in scenarios])
+    sampled_s = 0.0
+    while time.monotonic() < end_s:
+        scenario = scenarios[int(random.choice(len(scenarios), p=weights / weights.sum()))]
+        variant, pause_s = int(random.integers(len(scenario.variants))), PAUSE_S * random.random()
+        show(f"now {scenario.name}")
+        measured = scenario.run(graph, variant)
+        run.measured.append(measured)
+        run.verdicts[-1] = graph.observer.verdict()
+        journal.write(json.dumps(asdict(measured)) + "\n")
+        journal.flush()
+        graph.rest(pause_s)
+        if time.monotonic() - sampled_s >= SAMPLE_S:
+            sampled_s = time.monotonic()
+            run.resources.sample({**graph.node_pids, "observer": graph.observer.pid, "soak": os.getpid()})
 
 
 def _print(results: dict[str, Any], console: Console) -> None:
