@@ -1,11 +1,12 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup assets test demo bench doctor lock clean
+.PHONY: help setup assets test demo bench soak doctor lock clean
 
 TASK ?= pick_fruit
 ENVIRONMENT ?= in_domain
 SEED ?= 0
+HOURS ?= 1
 RUN := source ./setup.bash &&
 
 help:    ## list the targets
@@ -22,6 +23,9 @@ demo: setup  ## the whole graph closed-loop; TASK=pick_fruit ENVIRONMENT=in_doma
 
 bench: setup  ## the benchmark tables: rates and latencies of the ROS graph, open-loop errors of the models
 	@$(RUN) harmowam bench graph && harmowam bench models --episodes 5
+
+soak: setup   ## hours of the graph with random faults; HOURS=1 SEED=0
+	@$(RUN) harmowam soak --hours $(HOURS) --seed $(SEED)
 
 assets: setup  ## build the decimated robot meshes (set-up does)
 

@@ -30,6 +30,7 @@ setup(
             "relay_node = harmowam_bringup.drill.relay_node:main",
             "gripper_node = harmowam_bringup.gripper.gripper_node:main",
             "planner_node = harmowam_bringup.planning.planner_node:main",
+            "stand_in_node = harmowam_bringup.faults.stand_in_node:main",
         ]
     },
 )

@@ -44,6 +44,9 @@ ELSEWHERE = {
     "publish-cameras": ("harmowam_bringup.bags.commands", "publish_cameras"),
     "from-bags": ("harmowam_bringup.bags.commands", "from_bags"),
     "labels": ("harmowam_bringup.bags.commands", "labels"),
+    "fuzz": ("harmowam_bringup.fuzz.command", "fuzz"),
+    "soak": ("harmowam_bringup.faults.soak", "soak"),
+    "faults": ("harmowam_bringup.faults.bench", "bench_faults"),
     "limits": ("harmowam_gate.bench_limits", "bench_limits"),
     "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
     "cameras": ("harmowam_bringup.cameras.command", "cameras"),
@@ -205,6 +208,14 @@ def _bench_watch() -> None: ...
 def _calibrate_drift() -> None: ...
 
 
+@app.command("fuzz", help="Random chunks and joint states through the pure arbiter, judged by the auditor.")
+def _fuzz() -> None: ...
+
+
+@app.command("soak", help="Hours of the whole graph with random faults, judged by the auditor.")
+def _soak() -> None: ...
+
+
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _bench_models() -> None: ...
 
@@ -263,6 +274,10 @@ def _bench_bag() -> None: ...
 
 @bench.command("publish-cameras", help="Publish made-up camera images, to measure what listens.")
 def _bench_publish_cameras() -> None: ...
+
+
+@bench.command("faults", help="Reaction times to every fault of the catalogue.")
+def _bench_faults() -> None: ...
 
 
 @bench.command("limits", help="How long the arbiter's limits take for one trajectory of all arms.")

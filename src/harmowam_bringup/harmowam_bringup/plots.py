@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from harmowam_bringup.faults.resources import Sample
 from harmowam_bringup.palette import EXPERT_COLOURS, FAINT, INK
 from harmowam_bringup.recording import Recording
 from harmowam_core.cell import Cell
@@ -130,3 +132,18 @@ def latency_histogram(latencies_ms: dict[str, list[float]]) -> str:
     if shown:
         axis.legend(fontsize=8)
     return svg(figure)
+
+
+def write_soak_plot(path: Path, samples: Mapping[str, Sequence[Sample]], faults: int) -> None:
+    """Memory and threads of every process over a soak, as a picture."""
+    figure, (memory, threads) = figure_of(2, 6.0)
+    for name, seen in samples.items():
+        times_min = [sample.time_s / 60 for sample in seen]
+        memory.plot(times_min, [sample.memory_mb for sample in seen], linewidth=1, label=name)
+        threads.plot(times_min, [sample.threads for sample in seen], linewidth=1, label=name)
+    memory.set_ylabel("resident memory (MB)")
+    threads.set_ylabel("threads")
+    threads.set_xlabel(f"time (min), {faults} faults")
+    if samples:
+        memory.legend(ncols=5, **ABOVE)
+    figure.savefig(path, dpi=120)

@@ -24,8 +24,7 @@ class Grippers:
         self._hysteresis = settings.gripper_hysteresis
         self._solver = ruckig.Ruckig(len(cell.arms))
         self._input = ruckig.InputParameter(len(cell.arms))
-        self._input.max_velocity = [settings.finger_speed_m_s] * len(cell.arms)
-        self._input.max_acceleration = [FINGER_ACCELERATION_M_S2] * len(cell.arms)
+        self._speed_m_s = settings.finger_speed_m_s
         self._input.max_jerk = [FINGER_JERK_M_S3] * len(cell.arms)
         self._input.synchronization = getattr(ruckig.Synchronization, "None", ruckig.Synchronization.No)
         self._rest_s = settings.rest_s
@@ -55,6 +54,12 @@ class Grippers:
         self._input.current_velocity = start.velocities
         self._input.current_acceleration = start.accelerations
         self._input.target_position = goal
+        # A finger that begins a rounding error too fast, or will be so by the time its acceleration has ended, may be so:
+        # ruckig would first bring it back below the limit, and then take twice as long.
+        v, a = start.velocities, start.accelerations
+        peak = np.abs(v) + np.where(v * a > 0, a**2 / (2 * FINGER_JERK_M_S3), 0.0)
+        self._input.max_velocity = np.maximum(peak, self._speed_m_s) * (1 + 1e-6)
+        self._input.max_acceleration = np.maximum(np.abs(a), FINGER_ACCELERATION_M_S2) * (1 + 1e-6)
         found = ruckig.Trajectory(len(goal))
         result = self._solver.calculate(self._input, found)
         if result not in (ruckig.Result.Working, ruckig.Result.Finished):

@@ -24,6 +24,7 @@ from harmowam_gate.settings import ArbiterSettings
 RESTING_RAD_S = 0.05
 JUMP_RAD = 0.05  # beyond what the joint's velocity limit allows between two joint states
 NOT_FINITE_IN_A_ROW = 3
+FINGER_SLACK_M = 0.005  # beyond its travel, a finger is not measured but made up
 
 
 class Watch:
@@ -46,7 +47,7 @@ class Watch:
     # ---- what comes in -------------------------------------------------------------------------------------------------
 
     def on_joint_state(self, state: JointState) -> None:
-        """Measured joints of all arms and fingers, in any order; StageError for missing joints."""
+        """Measured joints of all arms and fingers, in any order; StageError for missing joints, and for fingers that are nowhere."""
         names = self._cell.arm_joint_names + self._cell.finger_joint_names
         if state.names != names:
             missing = [name for name in names if name not in state.names]
@@ -54,6 +55,9 @@ class Watch:
                 raise StageError(f"joint state lacks {missing}; it has {list(state.names)}")
             order = [state.names.index(name) for name in names]
             state = JointState(state.stamp_ns, names, state.positions[order], state.velocities[order])
+        fingers = state.positions[self._joints :]
+        if not ((fingers >= -FINGER_SLACK_M) & (fingers <= self._cell.finger_travel + FINGER_SLACK_M)).all():
+            raise StageError(f"fingers are at {fingers.round(4).tolist()} m, expected 0 to {self._cell.finger_travel} m")
         last = self.joint_state
         if last is not None and state.stamp_ns <= last.stamp_ns:
             return
@@ -85,6 +89,8 @@ class Watch:
 
     def tick(self, now_ns: int) -> bool:
         """Note a tick; True after a stall: what was waiting is old, and ages count from now."""
+        if self.joint_state is not None:  # with a task or without: a picture belongs to where the tools are, not to where they were
+            self.images.on_tools(self._kinematics.forward(self.joint_state.positions[: self._joints])[0])
         if self.deadlines is None or not self.deadlines.tick(now_ns) > self._settings.stall_s:
             return False
         self._resumed_ns = now_ns
@@ -158,8 +164,6 @@ class Watch:
             Condition(Reason.DEADLINE_MISSED, "ticks missed lately", missed, settings.deadline_hold_misses),
             Condition(Reason.DEADLINE_MISSED, "ticks missed lately", missed, settings.deadline_slow_misses, Status.SLOWED),
         ]
-        if self.joint_state is not None:
-            self.images.on_tools(self._kinematics.forward(self.joint_state.positions[: self._joints])[0])
         for camera, frozen_s in self.images.frozen_s(settings.frozen_image_m).items():
             what = f"pictures of camera '{camera}' unchanged while the arm moves, s"
             conditions.append(Condition(Reason.IMAGE_FROZEN, what, frozen_s, settings.frozen_image_s))

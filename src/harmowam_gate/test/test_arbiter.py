@@ -248,6 +248,16 @@ def test_a_resting_arm_may_be_switched_off_and_on(make_rig):
     assert rig.outputs[-1].state.status in MOVING
 
 
+def test_fingers_beyond_their_travel_are_refused(make_rig):
+    """Fuzzing found the grippers commanded from such a measurement."""
+    rig = make_rig()
+    state = rig.measure()
+    positions = state.positions.copy()
+    positions[-1] = rig.cell.finger_travel + 0.3
+    with pytest.raises(StageError, match="fingers are at"):
+        rig.arbiter.on_joint_state(type(state)(state.stamp_ns, state.names, positions, state.velocities))
+
+
 def test_joint_states_without_a_joint_are_refused(make_rig):
     rig = make_rig()
     with pytest.raises(StageError, match="lacks .*left_fr3_joint1"):

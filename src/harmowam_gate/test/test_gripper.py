@@ -23,6 +23,18 @@ def test_says_nothing_until_asked(grippers):
     assert grippers.advance(S, OPEN) is None
 
 
+def test_whenever_they_turn_back_fingers_arrive_soon(grippers):
+    """Turned back at random moments, in mid-acceleration, too: all the way takes half a second, and turning round a little more."""
+    random, now_ns = np.random.default_rng(0), S
+    grippers.want([1.0, 1.0])
+    for _ in range(1500):
+        if random.random() < 0.2:
+            grippers.want(random.choice([0.0, 1.0], 2))
+        motion = grippers.advance(now_ns, OPEN)
+        assert motion is None or (motion.end_ns - now_ns) * 1e-9 <= 0.6
+        now_ns += S // 50
+
+
 def test_wavering_wishes_change_nothing(grippers):
     grippers.want([1.0, 1.0])
     for wish in (0.55, 0.45, 0.41, 0.59):

@@ -116,13 +116,23 @@ class SimCell:
             orientations[arm] = xyzw(quaternion)
         return self.data.site_xpos[self._tcp_sites], orientations
 
-    def render(self, camera: str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB of a camera of the cell; ``size`` = (height, width), native by default."""
+    def snapshot(self) -> mujoco.MjData:
+        """This moment as a copy, to be rendered while time goes on."""
+        copied = mujoco.MjData(self.model)
+        mujoco.mj_copyData(copied, self.model, self.data)
+        return copied
+
+    def render(self, camera: str, size: tuple[int, int] | None = None, moment: mujoco.MjData | None = None) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB of a camera of the cell, now or of a ``snapshot``; ``size`` = (height, width), native by default.
+
+        One thread does all the rendering, and ``close``: it owns the OpenGL context.
+        """
         profile = self.cell.camera(camera)
         if self._renderer is None:
             self._renderer = OffscreenRenderer(self.model)
         # Shadows tell the third-person view how high things are; wrist views see that anyway, and shadows cost five times the rest.
-        return self._renderer.render(self.data, camera, size or (profile.height, profile.width), shadows=profile.mounted_on is None)
+        shadows = profile.mounted_on is None
+        return self._renderer.render(moment or self.data, camera, size or (profile.height, profile.width), shadows=shadows)
 
     # Commanded --------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import mujoco
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -39,6 +41,7 @@ class CellNode(ManagedNode):
         self.parameter("task", "pick_fruit", "Task laid out on the table.", choices=TASKS)
         self.parameter("environment", "in_domain", "What differs from the demonstrations.", choices=ENVIRONMENTS)
         self.parameter("seed", 0, "Of the layout of objects.", lower=0, upper=2**31 - 1)
+        self.parameter("frozen_joints", "", "Arm joints that do not follow, with spaces between: for drills.")
         self.factor = self.parameter("real_time_factor", 1.0, "Seconds of physics a second.", lower=0.05, upper=10.0, read_only=True)
         self.camera_rate_hz = self.parameter("camera_rate", 10.0, "Images a second of each camera.", lower=1.0, upper=30.0, read_only=True)
         self.state_log = self.parameter(
@@ -49,6 +52,9 @@ class CellNode(ManagedNode):
     def configure(self) -> None:
         """Build the episode and the interfaces."""
         self._scored = False
+        self._frozen = ""
+        self._studio = ThreadPoolExecutor(1, "cameras")
+        self._shooting: Future[None] | None = None
         self.cell = load_cell(self.cell_name)
         self.live = self._lay_out()
         cameras = self.cell.cameras
@@ -75,13 +81,17 @@ class CellNode(ManagedNode):
         """Keep the log."""
         for name in ("joint states", "images"):
             self.health.no_longer_expect(name)
+        if self._shooting is not None:
+            self._shooting.result()
+            self._shooting = None
         if self.state_log:
             self.live.log.save(Path(self.state_log))
             self.get_logger().info(f"{len(self.live.log.qpos)} states in {self.state_log}")
 
     def cleanup(self) -> None:
-        """Free the renderer."""
-        self.live.close()
+        """Free the renderer, in its thread."""
+        self._studio.submit(self.live.close).result()
+        self._studio.shutdown()
 
     def _lay_out(self) -> LiveCell:
         task, environment, seed = (self.get_parameter(name).value for name in ("task", "environment", "seed"))
@@ -89,15 +99,34 @@ class CellNode(ManagedNode):
 
     def _tick(self) -> None:
         now_ns = self.now_ns()
+        self._freeze(self.get_parameter("frozen_joints").value)
         self.live.advance(now_ns / 1e9)
         self.joints.publish(messages.joint_state_to_message(self.live.joint_state(now_ns)))
         self.health.event("joint states")
 
+    def _freeze(self, joints: str) -> None:
+        if joints == self._frozen:
+            return
+        self._frozen = joints
+        try:
+            self.live.freeze(tuple(joints.split()))
+            self.get_logger().info(f"frozen joints: {joints or 'none'}")
+        except ValueError as error:
+            self.get_logger().error(f"frozen_joints: {error}")
+
     def _capture(self) -> None:
+        """In a thread of their own: an arm's joint states do not wait for its cameras."""
+        if self._shooting is not None:
+            if not self._shooting.done():
+                return  # too slow for the rate that was asked for
+            self._shooting.result()
         stamp_ns = self.now_ns()
         self.live.advance(stamp_ns / 1e9)
+        self._shooting = self._studio.submit(self._shoot, self.live, self.live.sim.snapshot(), stamp_ns)
+
+    def _shoot(self, live: LiveCell, moment: mujoco.MjData, stamp_ns: int) -> None:
         started = time.perf_counter()
-        pictures = self.live.pictures()
+        pictures = live.pictures(moment)
         self.health.latency("rendering", time.perf_counter() - started)
         for camera in self.cell.cameras:
             image = messages.image_to_message(pictures[camera.name], stamp_ns, messages.optical_frame(camera.name))
@@ -132,8 +161,8 @@ class CellNode(ManagedNode):
         except (ValueError, RuntimeError) as error:
             response.success, response.message = False, str(error)
             return response
-        self.live.close()
-        self.live = live
+        self._studio.submit(self.live.close).result()
+        self.live, self._frozen = live, ""
         self.live.start(self.now_ns() / 1e9)
         response.success, response.message = True, live.spec.instruction
         return response

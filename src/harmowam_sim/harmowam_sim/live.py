@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from harmowam_core.cell import Cell
@@ -40,7 +41,7 @@ class LiveCell:
         self._factor = factor
         self._state_s = 0.0  # the node's time that the state of the simulation belongs to
         self._progress: deque[tuple[float, float]] = deque()
-        self.pictures()  # the first ones compile the graphics pipeline
+        self._frozen: dict[int, float] = {}  # arm joints that do not follow, and where they stay, rad
 
     def start(self, now_s: float) -> None:
         """Let time run from here."""
@@ -56,12 +57,24 @@ class LiveCell:
         while self._state_s + step_s <= now_s:
             self._state_s += step_s
             positions, velocities = self.arm_driver.sample(self._state_s)
+            for joint, stays in self._frozen.items():
+                positions, velocities = positions.copy(), velocities.copy()
+                positions[joint], velocities[joint] = stays, 0.0
             self.sim.command_arms(positions, velocities / self._factor)
             self.sim.command_openings(self.gripper_driver.sample(self._state_s)[0] / travel)
             self.sim.step(TIMESTEP_S)
         self._progress.append((now_s, self.sim.time_s))
         while self._progress[0][0] < now_s - FACTOR_WINDOW_S:
             self._progress.popleft()
+
+    def freeze(self, joints: tuple[str, ...]) -> None:
+        """Arm joints whose drives hold them where they are, whatever is commanded; the others follow. ValueError names the unknown."""
+        names = self.sim.cell.arm_joint_names
+        if unknown := set(joints) - set(names):
+            raise ValueError(f"no arm joint {sorted(unknown)}; known: {', '.join(names)}")
+        wanted = {names.index(joint) for joint in joints}
+        here = self.sim.arm_positions
+        self._frozen = {joint: self._frozen.get(joint, float(here[joint])) for joint in wanted}
 
     @property
     def achieved_factor(self) -> float:
@@ -74,9 +87,9 @@ class LiveCell:
         state = self.sim.joint_state(stamp_ns)
         return JointState(stamp_ns, state.names, state.positions, state.velocities * self._factor)
 
-    def pictures(self) -> dict[str, UInt8]:
-        """All cameras' native images of this moment."""
-        return {camera.name: self.sim.render(camera.name) for camera in self.sim.cell.cameras}
+    def pictures(self, moment: mujoco.MjData | None = None) -> dict[str, UInt8]:
+        """All cameras' native images of now, or of a ``sim.snapshot``; the first ones compile the graphics pipeline."""
+        return {camera.name: self.sim.render(camera.name, moment=moment) for camera in self.sim.cell.cameras}
 
     def record(self, stamp_ns: int) -> None:
         """Keep this moment in the log."""

@@ -54,6 +54,20 @@ def test_rests_until_commanded_then_follows_and_holds(live):
     assert live.sim.arm_positions == pytest.approx(target, abs=2e-3)
 
 
+def test_a_frozen_joint_stays_and_the_others_follow(live):
+    start = live.sim.arm_positions.copy()
+    live.freeze((CELL.arm_joint_names[1],))
+    live.arm_driver.accept(trajectory(live, start + 0.1, 0.8), START_S)
+    run(live, START_S, START_S + 1.5)
+    moved = live.sim.arm_positions - start
+    assert abs(moved[1]) < 5e-3 and np.delete(moved, 1) == pytest.approx(0.1, abs=5e-3)
+    live.freeze(())
+    run(live, START_S + 1.5, START_S + 2.0)
+    assert live.sim.arm_positions[1] == pytest.approx(start[1] + 0.1, abs=5e-3)
+    with pytest.raises(ValueError, match="no arm joint"):
+        live.freeze(("elbow",))
+
+
 def test_coarse_ticks_follow_as_well_as_fine_ones():
     poses = []
     for tick_s in (0.002, 0.1):

@@ -8,6 +8,9 @@ from harmowam_bringup.auditor.verdict import Finding, Rule
 
 GHOST_S = 25.0
 """A killed publisher is still listed until the middleware gives it up (20 s); its successor bears the same name."""
+NAMING_S = 2.0
+"""A publisher is discovered a moment before the name of its node is."""
+UNKNOWN = "_NODE_NAME_UNKNOWN_"
 
 
 class Authority:
@@ -25,8 +28,10 @@ class Authority:
             return None
         if self._several_since_s is None:
             self._several_since_s = now_s
-        ghost = len(set(publishers)) == 1 and now_s - self._several_since_s <= GHOST_S
-        if self._told or ghost:
+        since_s = now_s - self._several_since_s
+        ghost = len(set(publishers)) == 1 and since_s <= GHOST_S
+        unnamed = any(name.endswith(UNKNOWN) for name in publishers) and since_s <= NAMING_S
+        if self._told or ghost or unnamed:
             return None
         self._told = True
         return Finding(Rule.SECOND_PUBLISHER, f"{self._topic} ({', '.join(sorted(publishers))})", len(publishers), 1)

@@ -49,11 +49,16 @@ class RelayNode(ManagedNode):
     def declare(self) -> None:
         """Parameters."""
         self.parameter("preset", "compact", "Preset by name or path: its cell has the cameras and controllers.", read_only=True)
+        self.parameter("only", "", "Topics to relay, with spaces between; empty: all that are known.", read_only=True)
         self.parameter("seed", 0, "Of garbage: the same messages are spoilt in the same way.", lower=0, upper=2**31 - 1, read_only=True)
 
     def configure(self) -> None:
         """A publisher and a channel a topic; all of them pass."""
-        self.relayed = relayed_topics(load_any_preset(self.get_parameter("preset").value).load_cell())
+        known = relayed_topics(load_any_preset(self.get_parameter("preset").value).load_cell())
+        only = self.get_parameter("only").value.split() or list(known)
+        if unknown := set(only) - set(known):
+            raise ValueError(f"only names {sorted(unknown)}; known: {', '.join(known)}")
+        self.relayed = {name: known[name] for name in only}
         seed = self.get_parameter("seed").value
         self.outputs = {name: self.create_lifecycle_publisher(topic.kind, name, topic.qos) for name, topic in self.relayed.items()}
         self.channels = {name: Channel(forge_for(topic.kind), seed ^ crc32(name.encode())) for name, topic in self.relayed.items()}
