@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
+
+from harmowam_world_model.protocol import ALONE
 
 if TYPE_CHECKING:
     from harmowam_core.stages import Imagination, Observation
@@ -31,9 +34,16 @@ class ListeningWorldModel:
     model: WorldModel
     heard: dict[int, list[Imagination]] = field(default_factory=dict)
 
-    def imagine(self, observations: Sequence[Observation], memories: Sequence[GroundingMemory], seed: int = 0) -> list[Imagination]:
+    def imagine(
+        self,
+        observations: Sequence[Observation],
+        memories: Sequence[GroundingMemory],
+        seed: int = 0,
+        *,
+        turn: AbstractContextManager[None] = ALONE,
+    ) -> list[Imagination]:
         """As the model does."""
-        imaginations = self.model.imagine(observations, memories, seed)
+        imaginations = self.model.imagine(observations, memories, seed, turn=turn)
         for imagination, memory in zip(imaginations, memories, strict=True):
             self.heard.setdefault(id(memory), []).append(imagination)
         return imaginations

@@ -53,7 +53,9 @@ class PathChecker:
         self._place(q)
         mujoco.mj_collision(self._model, self._data)
         touching = (self._data.contact[index] for index in range(self._data.ncon))
-        return [(*(self._body(geom) for geom in contact.geom), -float(contact.dist)) for contact in touching if contact.dist < 0]
+        return [
+            (self._body(contact.geom[0]), self._body(contact.geom[1]), -float(contact.dist)) for contact in touching if contact.dist < 0
+        ]
 
     def walk(self, path: Callable[[float], Float64], length: float, step_m: float = 1e-3) -> tuple[int, list[tuple[str, str, float]]]:
         """How many points of ``path`` (0 to ``length``) were looked at, and the first contacts met.

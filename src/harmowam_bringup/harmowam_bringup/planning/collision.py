@@ -78,7 +78,7 @@ class Robots:
     @property
     def tool_turns(self) -> Float64:
         """(A, A*J) 1 for every joint that can tilt a tool: all of its arm but the last, which turns it about its own axis."""
-        own = np.kron(np.eye(len(self.cell.arms)), np.ones(self.joints))
+        own = np.asarray(np.kron(np.eye(len(self.cell.arms)), np.ones(self.joints)), dtype=np.float64)
         own[:, self.joints - 1 :: self.joints] = 0.0
         return own
 

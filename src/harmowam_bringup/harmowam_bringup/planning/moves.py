@@ -80,7 +80,7 @@ def come_back(kinematics: Kinematics, scene: PlanningScene, start: Float64) -> F
     box = scene.cell.workspace
     positions, orientations = kinematics.forward(start)
     wanted = np.clip(positions, np.add(box.lower, INSIDE_M), np.subtract(box.upper, INSIDE_M))
-    outside = ((positions < box.lower) | (positions > box.upper)).any(axis=1)
+    outside = np.any((positions < box.lower) | (positions > box.upper), axis=1)
     upright = np.array([_leaning(orientation, scene.tool_tilt_rad) for orientation in orientations])
     leaning = np.abs(np.sum(upright * orientations, axis=1)) < 1 - 1e-9
     if not (outside | leaning).any():
