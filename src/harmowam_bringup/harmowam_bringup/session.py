@@ -189,7 +189,7 @@ class GraphSession(GraphClient):
         super().__init__(domain_id)
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"  # for this process' own node
         self.expected = [f"/{process.node}" for process in launch.processes if process.node is not None]
-        self._log = log.open("w")
+        self._log = log.open("w", buffering=1)
         self._tails = {process.name: deque[str](maxlen=TAIL_LINES) for process in launch.processes}
         self._on_line = on_line
         self._was_active = False

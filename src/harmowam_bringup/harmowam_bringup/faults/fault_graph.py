@@ -272,8 +272,17 @@ class FaultGraph(GraphSession):
             elif state is not None and not state.task_id:
                 self._start()
             if time.monotonic() > end_s:
-                raise GraphError(f"the graph is not at work after {READY_S:.0f} s; last state: {state}")
+                raise GraphError(f"the graph is not at work after {READY_S:.0f} s; last state: {state}; {self._complaints()}")
             self.spin_for(0.1)
+
+    def _complaints(self) -> str:
+        """What the nodes say is wrong, and what has not happened for a second."""
+        said = []
+        for name, status in self.nodes.items():
+            old = [f"{key} {value}" for key, value in status.values.items() if key.endswith("age (s)") and float(value) > 1.0]
+            if status.level or old:
+                said.append(f"{name}: {status.message} ({', '.join(old)})")
+        return "; ".join(said)
 
     def _cancel(self) -> None:
         if self._goal is not None and self._goal.accepted:
