@@ -102,7 +102,7 @@ def serial_findings(cell: Cell) -> Iterator[str]:
     """Cameras that cannot be told apart on a real robot; profiles that ship have no serial numbers, since nobody else has those cameras."""
     for camera in cell.cameras:
         if not camera.serial:
-            yield f"camera '{camera.name}' has no serial number; read it with `rs-enumerate-devices -s` and write it to the profile"
+            yield f"camera '{camera.name}' has no serial number; read it with `harmowam cameras` and write it to the profile"
 
 
 def _gripper_findings(cell: Cell) -> Iterator[str]:
