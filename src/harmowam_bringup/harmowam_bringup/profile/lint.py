@@ -20,7 +20,8 @@ AGREEMENT_M = 1e-4
 
 def lint(cell: Cell) -> list[str]:
     """Findings about a profile that is valid by itself (``load_cell``); empty where there are none."""
-    return [*_controllers_findings(cell), *_pose_findings(cell), *_solid_findings(cell), *_camera_findings(cell), *_gripper_findings(cell)]
+    sections = (_controllers_findings, _pose_findings, _solid_findings, _camera_findings, _gripper_findings)
+    return list(dict.fromkeys(finding for section in sections for finding in section(cell)))
 
 
 def lint_controllers(parameters: dict[str, Any]) -> Iterator[str]:
