@@ -224,7 +224,7 @@ def test_a_preset_of_another_cell_is_refused(preset: str, tmp_path: Path) -> Non
 
 
 def test_cameras_without_serial_numbers_are_refused_where_we_start_them(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match=r"camera 'wrist_left' has no serial number; read it with `rs-enumerate-devices -s`"):
+    with pytest.raises(ProfileError, match=r"camera 'wrist_left' has no serial number; read it with `harmowam cameras`"):
         prepare("franka_dual", tmp_path, Wishes(arms=False))
 
 

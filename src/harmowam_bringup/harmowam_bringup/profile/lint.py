@@ -20,7 +20,8 @@ AGREEMENT_M = 1e-4
 
 def lint(cell: Cell) -> list[str]:
     """Findings about a profile that is valid by itself (``load_cell``); empty where there are none."""
-    return [*_controllers_findings(cell), *_pose_findings(cell), *_solid_findings(cell), *_camera_findings(cell), *_gripper_findings(cell)]
+    sections = (_controllers_findings, _pose_findings, _solid_findings, _camera_findings, _gripper_findings)
+    return list(dict.fromkeys(finding for section in sections for finding in section(cell)))
 
 
 def lint_controllers(parameters: dict[str, Any]) -> Iterator[str]:
@@ -102,7 +103,7 @@ def serial_findings(cell: Cell) -> Iterator[str]:
     """Cameras that cannot be told apart on a real robot; profiles that ship have no serial numbers, since nobody else has those cameras."""
     for camera in cell.cameras:
         if not camera.serial:
-            yield f"camera '{camera.name}' has no serial number; read it with `rs-enumerate-devices -s` and write it to the profile"
+            yield f"camera '{camera.name}' has no serial number; read it with `harmowam cameras` and write it to the profile"
 
 
 def _gripper_findings(cell: Cell) -> Iterator[str]:
