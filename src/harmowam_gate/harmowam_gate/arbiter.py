@@ -203,7 +203,6 @@ class Arbiter:
         if self.watch.tick(now_ns):
             self._selection.clear(now_ns)  # what waited while nothing ticked is of another time
         self._synchronise()
-        # The first tick that knows of a severe fault ends the task, too.
         outcome, why = self._ended(now_ns)
         if outcome is not None:
             self.stop_task()
