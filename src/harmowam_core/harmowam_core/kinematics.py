@@ -136,15 +136,6 @@ class Kinematics:
         poses = [base * self._local_tcp(q_arm) for base, q_arm in zip(self._bases, self._split(q), strict=True)]
         return np.array([pose.translation for pose in poses]), np.array([pin.Quaternion(pose.rotation).coeffs() for pose in poses])
 
-    def tool_positions(self, path: Float64) -> Float64:
-        """Joint path (P, A*J) to tool positions (P, A, 3); cheap for arms that keep still."""
-        out = np.empty((len(path), self._arms, 3))
-        for arm, base in enumerate(self._bases):
-            joints = path[:, arm * self._joints : (arm + 1) * self._joints]
-            rows = joints[:1] if np.array_equal(joints, np.broadcast_to(joints[:1], joints.shape)) else joints
-            out[:, arm] = np.array([self._local_tcp(row).translation for row in rows]) @ base.rotation.T + base.translation
-        return out
-
     def jacobian(self, q: ArrayLike) -> Float64:
         """Joints (A*J,) to (A, 6, J): tool velocity (m/s) over angular velocity (rad/s), base axes, per joint rad/s."""
         out = np.empty((self._arms, 6, self._joints))

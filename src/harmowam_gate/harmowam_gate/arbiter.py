@@ -223,7 +223,6 @@ class Arbiter:
         self._synchronise()
         if self.follower.running:
             return self._follow(now_ns)
-        # The first tick that knows of a severe fault ends the task, too.
         outcome, why = self._ended(now_ns)
         if outcome is not None:
             self.stop_task()

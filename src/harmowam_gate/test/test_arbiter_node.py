@@ -49,7 +49,6 @@ class Running:
     joint_states: Timer | None = None
     publishers: dict = field(default_factory=dict)
     chunk_id: int = 0
-    state_seen: list = field(default_factory=list)
 
     def sense(self, *experts, spoil=None):
         """What the rest of the graph publishes in one moment: sensors and the experts' chunks, 2 cm down in 1.2 s."""
