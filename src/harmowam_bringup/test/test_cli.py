@@ -21,7 +21,24 @@ from harmowam_bringup.cli import app, with_json_target
 
 SOURCE = Path(__file__).parents[1]
 run = CliRunner().invoke
-COMMANDS = ["demo", "train", "evaluate", "up", "do", "status", "drill", "audit", "doctor", "bench", "bench graph", "bench models"]
+COMMANDS = [
+    "demo",
+    "train",
+    "evaluate",
+    "up",
+    "do",
+    "status",
+    "watch",
+    "urdf",
+    "calibrate-drift",
+    "drill",
+    "audit",
+    "doctor",
+    "bench",
+    "bench graph",
+    "bench models",
+    "bench watch",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -274,11 +274,12 @@ def test_what_is_in_the_way_of_a_viewer_is_said(monkeypatch: pytest.MonkeyPatch,
 
 def test_what_watching_costs_is_told_against_nobody() -> None:
     def turns(*values: tuple[float, float]) -> list[dict[str, float]]:
-        return [{"actions_per_s": a, "observation_to_trajectory_p95_ms": ms, "watcher_cpu_percent": 3.0} for a, ms in values]
+        return [{"actions_per_s": a, "observation_to_trajectory_p95_ms": ms, "watcher_cpu_percent": 3.0, "faults": 0} for a, ms in values]
 
     measured = {"nobody": turns((60, 200), (50, 220), (61, 190)), "rerun": turns((57, 205), (58, 210), (20, 900)), "rviz": turns((60, 199))}
     result = summary(measured)
-    assert result["watchers"]["nobody"] == {"actions_per_s": 60, "observation_to_trajectory_p95_ms": 200, "watcher_cpu_percent": 3.0}
+    alone = {"actions_per_s": 60, "observation_to_trajectory_p95_ms": 200, "watcher_cpu_percent": 3.0, "faults": 0}
+    assert result["watchers"]["nobody"] == alone
     assert result["cost"]["rerun"] == {"actions_per_s": 0.05, "observation_to_trajectory_p95_ms": 0.05} and not result["within_limit"]
     assert result["cost"]["rviz"] == {"actions_per_s": 0.0, "observation_to_trajectory_p95_ms": -0.005}
 

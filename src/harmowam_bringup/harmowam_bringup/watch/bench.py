@@ -18,13 +18,16 @@ import psutil
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from std_srvs.srv import Trigger
 
 from harmowam_bringup.bench import figures
 from harmowam_bringup.demo import DemoOptions, launch_simulation, resolved_config, wait_until_active
 from harmowam_bringup.recorder import Recorder
-from harmowam_bringup.session import GraphError, GraphSession, free_domain, isolated_environment
+from harmowam_bringup.session import ANSWER_S, GraphError, GraphSession, free_domain, isolated_environment
 from harmowam_bringup.summary import commit, new_results_dir, write_json
+from harmowam_core import topics
 from harmowam_core.cell import load_cell
+from harmowam_core.status import Outcome
 from harmowam_sim.environments import sample_episode
 
 SETTLE_S = 5.0
@@ -116,16 +119,32 @@ def _measure(session: GraphSession, recorder: Recorder, instruction: str, second
             recorder.restart()
 
     with recorder:
+        faults = 0
         while (left_s := end_s - time.monotonic()) > 0:
-            session.execute(instruction, left_s + 10.0, on_wait=on_wait, stop=lambda: time.monotonic() >= end_s)
+            result = session.execute(instruction, left_s + 10.0, on_wait=on_wait, stop=lambda: time.monotonic() >= end_s)
+            if result.outcome in (Outcome.FAULT, Outcome.REFUSED):  # a starved machine makes the arbiter latch
+                faults += 1
+                _reset(session)
         recorder.stop()
         used_s = cpu_s() - before_s
     found = figures(recorder.recording())
     return {
         "actions_per_s": found["actions_per_s"],
         "observation_to_trajectory_p95_ms": found["observation_to_trajectory_ms"]["p95"],
+        "faults": faults,
         "watcher_cpu_percent": round(100 * used_s / seconds, 1),
     }
+
+
+def _reset(session: GraphSession) -> None:
+    client = session.node.create_client(Trigger, topics.RESET)
+    try:
+        session.spin(client.service_is_ready, ANSWER_S, f"the arbiter's {topics.RESET}")
+        done = client.call_async(Trigger.Request())
+        session.spin(done.done, ANSWER_S, "the arbiter to reset")
+        session.spin_for(0.5)  # until it has seen the arm again
+    finally:
+        session.node.destroy_client(client)
 
 
 def summary(measured: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
@@ -147,13 +166,13 @@ def summary(measured: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 def _print_table(console: Console, results: dict[str, Any]) -> None:
     table = Table("watched by", box=None, pad_edge=False)
-    for title in ("actions a second", "cost", "observation to trajectory p95, ms", "cost", "watcher, % of a core"):
+    for title in ("actions a second", "cost", "observation to trajectory p95, ms", "cost", "watcher, % of a core", "faults"):
         table.add_column(title, justify="right")
     for name, found in results["watchers"].items():
         cost = results["cost"].get(name)
         actions, latency = ("", "") if cost is None else (f"{100 * share:+.1f} %" for share in cost.values())
         table.add_row(
             name, f"{found['actions_per_s']:.1f}", actions, f"{found['observation_to_trajectory_p95_ms']:.0f}", latency,
-            f"{found['watcher_cpu_percent']:.0f}",
+            f"{found['watcher_cpu_percent']:.0f}", f"{found['faults']:.0f}",
         )  # fmt: skip
     console.print(table)

@@ -23,7 +23,7 @@ def watch_blueprint(cell: Cell) -> rrb.Blueprint:
         contents=["+ $origin/**", f"- {entities.IMAGINED}/**"],
         name="Cell",
         spatial_information=rrb.SpatialInformation(target_frame=cell.base_frame),
-        eye_controls=rrb.EyeControls3D(position=(1.5, -0.8, 0.9), look_target=(0.4, 0.0, 0.25), eye_up=(0.0, 0.0, 1.0)),
+        eye_controls=rrb.EyeControls3D(position=(1.3, 0.8, 0.8), look_target=(0.35, 0.0, 0.22), eye_up=(0.0, 0.0, 1.0)),
     )
     cameras = [rrb.Spatial2DView(origin=entities.camera(camera.name), name=camera.name) for camera in cell.cameras]
     beside = rrb.Horizontal(
@@ -44,7 +44,7 @@ def watch_blueprint(cell: Cell) -> rrb.Blueprint:
             rrb.Horizontal(space, rrb.Vertical(rrb.Horizontal(*cameras), beside, strip, row_shares=[3, 3, 2]), column_shares=[1, 1]),
             rrb.StateTimelineView(origin=entities.GATE, name="Gate", time_ranges=last_seconds),
             rrb.Horizontal(*plots, rrb.TextLogView(origin=entities.SAID, name="Said")),
-            row_shares=[6, 2, 3],
+            row_shares=[12, 5, 6],
         ),
         rrb.TimePanel(timeline=entities.TIMELINE, state="collapsed"),
         rrb.BlueprintPanel(state="collapsed"),

@@ -25,6 +25,7 @@ APPLICATION = "harmowam"
 AHEAD_S = 0.6
 """How long before now the frame was imagined that is shown beside what came."""
 STRIP_EVERY = 3
+SCENE_PLANE_M, WRIST_PLANE_M = 0.12, 0.04  # how far from the lens pictures hang in space; those at the hands must not hide the paths
 BRIGHT, FAINT = 255, 70
 _LEVELS = {Level.OK: rr.TextLogLevel.INFO, Level.WARN: rr.TextLogLevel.WARN, Level.ERROR: rr.TextLogLevel.ERROR}
 
@@ -60,9 +61,13 @@ class RerunLog:
         for camera in cell.cameras:
             frame = f"{camera.name}_image"
             pinhole = rr.Pinhole(
-                image_from_camera=camera.intrinsics, width=camera.width, height=camera.height, image_plane_distance=0.12,
-                parent_frame=optical_frame(camera.name), child_frame=frame,
-            )  # fmt: skip
+                image_from_camera=camera.intrinsics,
+                width=camera.width,
+                height=camera.height,
+                image_plane_distance=SCENE_PLANE_M if camera.mounted_on is None else WRIST_PLANE_M,
+                parent_frame=optical_frame(camera.name),
+                child_frame=frame,
+            )
             self._stream.log(entities.camera(camera.name), pinhole, rr.CoordinateFrame(frame), static=True)
 
     def joint_state(self, state: JointState, received_ns: int) -> None:
@@ -113,7 +118,7 @@ class RerunLog:
         self._at(received_ns)
         colour = (*rgb(EXPERT_COLOURS[chunk.source]), BRIGHT if self._followed in (chunk.source, None) else FAINT)
         paths = [chunk.positions[:, arm] for arm in range(len(chunk.arms))]
-        self._stream.log(entities.path(chunk.source), rr.LineStrips3D(paths, colors=colour, radii=0.004))
+        self._stream.log(entities.path(chunk.source), rr.LineStrips3D(paths, colors=colour, radii=0.006))
         self._latency(f"{chunk.source.value}_chunk", chunk.stamp_ns, received_ns)
 
     def gate(self, state: GateState, received_ns: int) -> None:
