@@ -115,7 +115,7 @@ def test_an_arm_that_stands_is_an_obstacle_and_needs_no_room_of_its_own() -> Non
 
 def free_of_contacts(path: np.ndarray, boxes: tuple[Obstacle, ...]) -> None:
     rounded = RoundedPath(path)
-    count, contacts = PathChecker(CELL, boxes).walk(lambda s: rounded.at(np.array([s]))[0][0], rounded.length)
+    count, contacts = PathChecker(CELL, boxes).walk(rounded)
     assert count > rounded.length and not contacts
 
 

@@ -121,7 +121,7 @@ def measure(pairs: int, seed: int, cell: Cell, reference_s: float, console: Cons
             failures.append(f"pair {number}: {why}")
             continue
         path = RoundedPath(plan.path)
-        count, contacts = PathChecker(cell, pair.clutter).walk(lambda s, path=path: path.at(np.array([s]))[0][0], path.length)
+        count, contacts = PathChecker(cell, pair.clutter).walk(path)
         samples += count
         collisions += [f"pair {number}: {a} and {b} overlap by {depth * 1e3:.1f} mm" for a, b, depth in contacts[:1]]
         ratios.append(path.length / float(np.linalg.norm(pair.goal - pair.start)))

@@ -97,7 +97,7 @@ class _View:
         return q
 
 
-class _Lines(ob.MotionValidator):  # type: ignore[misc]
+class _Lines(ob.MotionValidator):
     """OMPL asks us for whole lines."""
 
     def __init__(self, information: ob.SpaceInformation, view: _View) -> None:
