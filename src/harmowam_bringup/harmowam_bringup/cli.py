@@ -24,6 +24,7 @@ ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
+    "limits": ("harmowam_gate.bench_limits", "bench_limits"),
     "planner": ("harmowam_bringup.planning.bench", "bench_planner"),
 }
 """Commands whose options another package defines: module and function, imported when called."""
@@ -122,6 +123,10 @@ def _evaluate() -> None: ...
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _models() -> None: ...
+
+
+@bench.command("limits", help="How long the arbiter's limits take for one trajectory of all arms.")
+def _limits() -> None: ...
 
 
 @bench.command("planner", help="Random moves of both arms among clutter: success, planning times, collisions by an independent checker.")

@@ -70,11 +70,16 @@ class Kinematics:
     """
 
     def __init__(self, cell: Cell) -> None:
-        self._model = pin.buildModelFromUrdf(str(resolve_urdf(cell.urdf)))
+        path = resolve_urdf(cell.urdf)
+        try:
+            self._model = pin.buildModelFromUrdf(str(path))
+        except ValueError as error:
+            raise KinematicsError(f"{path} cannot be read: {error}; every revolute joint needs a <limit>") from error
         joints = len(cell.joints)
         if self._model.nq != joints:
             names = list(self._model.names)[1:]
             raise KinematicsError(f"cell '{cell.name}' names {joints} joints; {cell.urdf} has {len(names)}: {names}")
+        self._check_names(cell)
         if not self._model.existFrame(FLANGE):
             raise KinematicsError(f"{cell.urdf} has no link '{FLANGE}' to mount the hand on")
         flange = self._model.frames[self._model.getFrameId(FLANGE)]
@@ -90,8 +95,20 @@ class Kinematics:
         self._home = self._solve_home(cell)
         self._posture = self._home
 
+    def _check_names(self, cell: Cell) -> None:
+        """The profile's joints are the description's, in its order; the profile may put a prefix before them."""
+        for name, described in zip(cell.joints, list(self._model.names)[1:], strict=True):
+            if name != described and not name.endswith(f"_{described}"):
+                known = list(self._model.names)[1:]
+                raise KinematicsError(f"cell '{cell.name}': joint '{name}' is '{described}' in {cell.urdf}, whose joints are {known}")
+
     def _check_limits(self, cell: Cell) -> None:
-        """The profile may be stricter than the robot's description, never looser."""
+        """The robot's description has limits; the profile may be stricter, never looser."""
+        lower, upper, velocity = self._model.lowerPositionLimit, self._model.upperPositionLimit, self._model.velocityLimit
+        lacking = ~(np.isfinite(lower) & np.isfinite(upper) & (lower < upper) & np.isfinite(velocity) & (velocity > 0))
+        if lacking.any():
+            joint = cell.joints[int(lacking.argmax())]
+            raise KinematicsError(f"{cell.urdf} has no position and velocity limits for '{joint}'; no motion can be judged without")
         for name, wide in (
             ("position_lower", self._lower < self._model.lowerPositionLimit),
             ("position_upper", self._upper > self._model.upperPositionLimit),
@@ -126,15 +143,6 @@ class Kinematics:
         """Joints (A*J,) to tool positions (A, 3) and orientations (A, 4)."""
         poses = [base * self._local_tcp(q_arm) for base, q_arm in zip(self._bases, self._split(q), strict=True)]
         return np.array([pose.translation for pose in poses]), np.array([pin.Quaternion(pose.rotation).coeffs() for pose in poses])
-
-    def tool_positions(self, path: Float64) -> Float64:
-        """Joint path (P, A*J) to tool positions (P, A, 3); cheap for arms that keep still."""
-        out = np.empty((len(path), self._arms, 3))
-        for arm, base in enumerate(self._bases):
-            joints = path[:, arm * self._joints : (arm + 1) * self._joints]
-            rows = joints[:1] if np.array_equal(joints, np.broadcast_to(joints[:1], joints.shape)) else joints
-            out[:, arm] = np.array([self._local_tcp(row).translation for row in rows]) @ base.rotation.T + base.translation
-        return out
 
     def jacobian(self, q: ArrayLike) -> Float64:
         """Joints (A*J,) to (A, 6, J): tool velocity (m/s) over angular velocity (rad/s), base axes, per joint rad/s."""

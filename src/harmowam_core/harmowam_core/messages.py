@@ -26,7 +26,18 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from harmowam_core.cell import Camera
-from harmowam_core.stages import ActionChunk, Drift, Expert, GroundedPoint, Imagination, JointState, JointTrajectory, Phase, StageError, UInt8
+from harmowam_core.stages import (
+    ActionChunk,
+    Drift,
+    Expert,
+    GroundedPoint,
+    Imagination,
+    JointState,
+    JointTrajectory,
+    Phase,
+    StageError,
+    UInt8,
+)
 from harmowam_core.status import GateState, Reason, Status, Task
 
 BASE_FRAME = "base"

@@ -53,11 +53,6 @@ def test_home_reaches_the_home_poses_and_is_deterministic(kinematics: Kinematics
     assert ((kinematics.home() > LOWER) & (kinematics.home() < UPPER)).all()
 
 
-def test_tool_positions_are_those_of_forward(kinematics: Kinematics) -> None:
-    path = kinematics.home() + np.linspace(0, 0.3, 5)[:, None] * np.repeat([1.0, 0.0], 7)
-    assert kinematics.tool_positions(path) == pytest.approx(np.array([kinematics.forward(q)[0] for q in path]), abs=1e-12)
-
-
 def test_jacobian_is_the_derivative_of_forward(kinematics: Kinematics) -> None:
     q, step = kinematics.home() + 0.1, 1e-6
     jacobian = kinematics.jacobian(q)

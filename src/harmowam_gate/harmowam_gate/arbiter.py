@@ -71,7 +71,7 @@ class Arbiter:
         self._joints = len(cell.arm_joint_names)
         self._selection = Selection(cell, self.settings)
         self._mover = Mover(cell, kinematics, self.settings)
-        self.follower = PathFollower(cell, kinematics, self._mover)
+        self.follower = PathFollower(cell, self._mover)
         self._grippers = Grippers(cell, self.settings)
         self.watch = Watch(cell, kinematics, self.settings, tick_period_s)
         self._gate = self._new_gate()
@@ -223,7 +223,6 @@ class Arbiter:
         self._synchronise()
         if self.follower.running:
             return self._follow(now_ns)
-        # The first tick that knows of a severe fault ends the task, too.
         outcome, why = self._ended(now_ns)
         if outcome is not None:
             self.stop_task()
@@ -241,7 +240,9 @@ class Arbiter:
             verdict = self._mover.take(choice.path, (choice.chunks, pace, drifts), choice.expert, now_ns, pace)
             if verdict is not None:
                 self._note(verdict)
-            arm, verdict = self._mover.advance(now_ns, Source((now_ns - choice.observed_ns) * 1e-9, self.watch.off_rad(self._mover.set_point)))
+            arm, verdict = self._mover.advance(
+                now_ns, Source((now_ns - choice.observed_ns) * 1e-9, self.watch.off_rad(self._mover.set_point))
+            )
             decision = self._moved(decision, verdict)
             gripper = self._grip(choice, now_ns)
         else:

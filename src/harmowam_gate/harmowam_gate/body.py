@@ -49,7 +49,9 @@ class Body:
         for joint, name in zip(list(model.joints)[1:], list(model.names)[1:], strict=True):
             if joint.shortname() != "JointModelRZ":
                 raise KinematicsError(f"joint '{name}' of {cell.urdf} does not turn about its own z axis; the limits in space need that")
-        self._chain = [(model.jointPlacements[i].rotation.copy(), model.jointPlacements[i].translation.copy()) for i in range(1, model.njoints)]
+        self._chain = [
+            (model.jointPlacements[i].rotation.copy(), model.jointPlacements[i].translation.copy()) for i in range(1, model.njoints)
+        ]
         self._tool = model.frames[model.getFrameId("tcp")].placement
         self._elbow = self._frame(cell, cell.safety.elbow_link)
         bases = [pin.XYZQUATToSE3(np.array([*arm.base_position, *arm.base_orientation])) for arm in cell.arms]
@@ -57,6 +59,13 @@ class Body:
         self.outlines = [
             self._outline(cell, link, number, solid) for link, solids in load_solids(cell).items() for number, solid in enumerate(solids)
         ]
+        # By joint, of all solids that planes keep out: the points (3, K) of their hulls, and how far the solids reach beyond (K,).
+        self.kept: dict[int, tuple[Float64, Float64]] = {}
+        kept = [outline for outline in self.outlines if outline.joint >= SHOULDER and not outline.touches]
+        for joint in sorted({outline.joint for outline in kept}):
+            mine = [outline for outline in kept if outline.joint == joint]
+            radii = np.concatenate([np.full(len(outline.points), outline.radius) for outline in mine])
+            self.kept[joint] = np.concatenate([outline.points for outline in mine]).T, radii
         self.distances = _Distances(cell, model, bases, self.outlines)
 
     def places(self, positions: Float64, velocities: Float64) -> Places:
@@ -66,16 +75,16 @@ class Body:
         cos, sin = np.cos(angles), np.sin(angles)
         rotation: Float64 = np.broadcast_to(self._base_rotation, (*shape[:2], 3, 3))
         origin: Float64 = np.broadcast_to(self._base_position, (*shape[:2], 3))
-        rotations, origins = [], []
+        rotations, origins = np.empty((self._joints, *shape[:2], 3, 3)), np.empty((self._joints, *shape[:2], 3))
         for joint, (placed, along) in enumerate(self._chain):
             origin = origin + rotation @ along
             fixed = rotation @ placed
             c, s = cos[..., joint, None], sin[..., joint, None]
-            x, y = fixed[..., 0], fixed[..., 1]
-            rotation = np.stack([c * x + s * y, c * y - s * x, fixed[..., 2]], axis=-1)
-            rotations.append(rotation)
-            origins.append(origin)
-        return Places(self, positions, velocities.reshape(shape), np.stack(rotations), np.stack(origins))
+            rotation, origins[joint] = rotations[joint], origin
+            rotation[..., 0] = c * fixed[..., 0] + s * fixed[..., 1]
+            rotation[..., 1] = c * fixed[..., 1] - s * fixed[..., 0]
+            rotation[..., 2] = fixed[..., 2]
+        return Places(self, positions, velocities.reshape(shape), rotations, origins)
 
     def _frame(self, cell: Cell, link: str) -> tuple[int, Float64]:
         """The joint that moves a link (0: the first), and the link's origin in its frame."""
@@ -88,7 +97,11 @@ class Body:
         joint, _ = self._frame(cell, link)
         placement = self._model.frames[self._model.getFrameId(link)].placement
         points, radius = solid.corners()
-        touches = link == "tcp" and isinstance(solid, BoxSolid) and bool((np.array(solid.lower) <= 0).all() and (np.array(solid.upper) >= 0).all())
+        touches = (
+            link == "tcp"
+            and isinstance(solid, BoxSolid)
+            and bool((np.array(solid.lower) <= 0).all() and (np.array(solid.upper) >= 0).all())
+        )
         shape, where = solid.shape()
         points = points @ placement.rotation.T + placement.translation
         return _Outline(f"{link}/{number}", link, joint, points, radius, touches, shape, placement * where)
@@ -133,14 +146,10 @@ class Places:
 
     def lowest(self, normal: Float64) -> Float64:
         """(S, A) how far along ``normal`` (3,) the solids reach least, but for base, shoulder and what grasps."""
-        least = np.full(self.tools.shape[:2], np.inf)
-        for outline in self.body.outlines:
-            if outline.joint <= SHOULDER - 1 or outline.touches:
-                continue
-            along = normal @ self.rotations[outline.joint]  # (S, A, 3)
-            reach = (along @ outline.points.T).min(axis=-1) + self.origins[outline.joint] @ normal - outline.radius
-            least = np.minimum(least, reach)
-        return least
+        along = normal @ self.rotations  # (J, S, A, 3)
+        heights = self.origins @ normal  # (J, S, A)
+        reach = [(along[j] @ points - radii).min(axis=-1) + heights[j] for j, (points, radii) in self.body.kept.items()]
+        return np.asarray(np.min(reach, axis=0), dtype=np.float64)
 
     def _velocity(self, last_joint: int, points: Float64) -> Float64:
         """(S, A, 3) of points that the joints up to ``last_joint`` move."""

@@ -28,6 +28,7 @@ class Grippers:
         self._input.max_acceleration = [FINGER_ACCELERATION_M_S2] * len(cell.arms)
         self._input.max_jerk = [FINGER_JERK_M_S3] * len(cell.arms)
         self._input.synchronization = getattr(ruckig.Synchronization, "None", ruckig.Synchronization.No)
+        self._rest_s = settings.rest_s
         self._sent: JointSpline | None = None
 
     def forget(self) -> None:
@@ -58,6 +59,8 @@ class Grippers:
         result = self._solver.calculate(self._input, found)
         if result not in (ruckig.Result.Working, ruckig.Result.Finished):
             raise RuntimeError(f"no way for the fingers from {start.positions} to {goal} m: {result}")
+        if found.duration > self._rest_s and self._sent is not None and now_ns < self._sent.end_ns:
+            return None  # a change of mind on the way takes too long at once: what was sent comes to its end first
         times_ns = now_ns + np.arange(int(found.duration * 1e9) // GRID_NS + 2) * GRID_NS
         rows = [found.at_time((time_ns - now_ns) * 1e-9) for time_ns in times_ns]
         spline = JointSpline(times_ns, *(np.array([row[k] for row in rows]) for k in range(3)))

@@ -100,6 +100,15 @@ class JointSpline:
             ]
         )
 
+    def peak_jerks(self) -> Float64:
+        """(P - 1, N) largest |jerk| of each piece, exactly: a parabola that jumps from piece to piece."""
+        h = np.diff(self._seconds)[:, None]
+        _, _, _, c3, c4, c5 = self._coefficients
+        with np.errstate(divide="ignore", invalid="ignore"):
+            vertex = np.nan_to_num(np.clip(-c4 / (5 * c5), 0.0, h), nan=0.0)
+        peaks = [np.abs(6 * c3 + t * (24 * c4 + t * 60 * c5)) for t in (np.zeros_like(h), vertex, h)]
+        return np.asarray(np.maximum.reduce(peaks), dtype=np.float64)
+
     def sample(self, times_ns: NDArray[np.int64]) -> DenseMotion:
         """At ``times_ns`` (D,), which must lie between start and end."""
         seconds = (times_ns - self.times_ns[0]) * 1e-9

@@ -93,7 +93,9 @@ class Selection:
         conditions = []
         for expert in self._wanted(phase):
             if expert in self._lost:
-                conditions.append(Condition(Reason.CHUNK_STALE, f"{expert.value} expert: it {self._lost[expert]}; its chunk", math.nan, 0.0))
+                conditions.append(
+                    Condition(Reason.CHUNK_STALE, f"{expert.value} expert: it {self._lost[expert]}; its chunk", math.nan, 0.0)
+                )
                 continue
             newest = self.newest(expert)
             age_s = math.inf if newest is None else (now_ns - newest.stamp_ns) * 1e-9

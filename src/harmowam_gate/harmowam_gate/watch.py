@@ -137,7 +137,8 @@ class Watch:
         settings, latch = self._settings, Status.LATCHED
         spoilt = self._bad_joints is not None and self._bad_joints.reason is Reason.NOT_FINITE
         what = f"joint states: {self._bad_joints.text}; they" if self._bad_joints is not None else "joint states"
-        return self.latching_at_rest() + (
+        return (
+            *self.latching_at_rest(),
             Condition(Reason.NOT_FINITE, what, math.nan if spoilt else 0.0, 0.0, latch),
             Condition(Reason.JOINT_STATES_LOST, "joint states", self.joint_state_age_s(now_ns), settings.joint_state_max_age_s, latch),
             Condition(Reason.DRIVER_RESTARTED, "restarts of the arm driver", self._restarts, 0, latch),
@@ -165,7 +166,9 @@ class Watch:
         for camera, age_s in self.images.ages_s(now_ns).items():
             conditions.append(Condition(Reason.OBSERVATION_STALE, f"picture of camera '{camera}'", age_s, settings.image_max_age_s))
         if self._drift is not None and self.drifts(now_ns):
-            conditions.append(Condition(Reason.DRIFT, "drift from what was imagined", self._drift.score, settings.drift_high, Status.SLOWED))
+            conditions.append(
+                Condition(Reason.DRIFT, "drift from what was imagined", self._drift.score, settings.drift_high, Status.SLOWED)
+            )
         return tuple(conditions)
 
     def before_reset(self, now_ns: int) -> tuple[Condition, ...]:

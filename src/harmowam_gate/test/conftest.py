@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from harmowam_core.cell import Cell, load_cell
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.stages import ActionChunk, Expert, JointState, JointTrajectory
 from harmowam_gate.arbiter import Arbiter, ArbiterOutput, ArbiterSettings
+
+sys.path.insert(0, str(Path(__file__).parent))  # drives.py
 
 Float64 = NDArray[np.float64]
 START_NS = 1_700_000_000_000_000_000
@@ -48,9 +52,9 @@ class Curve:
 class Rig:
     """One arbiter and the cell it drives, tick by tick."""
 
-    def __init__(self, cell: Cell, kinematics: Kinematics, settings: ArbiterSettings) -> None:
+    def __init__(self, cell: Cell, kinematics: Kinematics, settings: ArbiterSettings, tick_period_s: float | None = None) -> None:
         self.cell, self.kinematics = cell, kinematics
-        self.arbiter = Arbiter(cell, kinematics, settings)
+        self.arbiter = Arbiter(cell, kinematics, settings, tick_period_s)
         self.now_ns = START_NS
         self.arm: Curve | None = None
         self.resting = kinematics.home()
@@ -141,8 +145,8 @@ def kinematics() -> Kinematics:
 def make_rig() -> Callable[..., Rig]:
     """Settings by keyword, ``safety``: what differs in the profile; Hypothesis tests call it once an example."""
 
-    def make(safety: dict[str, object] | None = None, **settings: object) -> Rig:
+    def make(safety: dict[str, object] | None = None, tick_period_s: float | None = None, **settings: object) -> Rig:
         cell = CELL.model_copy(update={"safety": CELL.safety.model_copy(update=safety or {})})
-        return Rig(cell, KINEMATICS, ArbiterSettings(**settings))
+        return Rig(cell, KINEMATICS, ArbiterSettings(**settings), tick_period_s)
 
     return make

@@ -14,13 +14,15 @@ from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
 from harmowam_msgs.msg import GateState as GateStateMsg
 from harmowam_msgs.msg import Task as TaskMsg
 from rclpy.action import ActionClient
+from rclpy.parameter import Parameter
 from rclpy.timer import Timer
 from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from visualization_msgs.msg import MarkerArray
 
 from harmowam_core import topics
-from harmowam_core.messages import chunk_to_message, gate_state_from_message, trajectory_from_message
-from harmowam_core.qos import CHUNK, LATCHED, LATEST
+from harmowam_core.messages import chunk_to_message, failure_to_message, gate_state_from_message, trajectory_from_message
+from harmowam_core.qos import CHUNK, COMMAND, LATCHED, LATEST
 from harmowam_core.stages import ActionChunk, Expert
 from harmowam_core.status import Outcome, Reason, Status
 from harmowam_core.testing import FakeCell, graph, wait_for
@@ -47,7 +49,6 @@ class Running:
     joint_states: Timer | None = None
     publishers: dict = field(default_factory=dict)
     chunk_id: int = 0
-    state_seen: list = field(default_factory=list)
 
     def sense(self, *experts, spoil=None):
         """What the rest of the graph publishes in one moment: sensors and the experts' chunks, 2 cm down in 1.2 s."""
@@ -187,3 +188,49 @@ def test_hold_and_reset(running):
     running.reset()
     running.send()
     running.reaches(lambda s: s.status is Status.EXECUTING, "executing again", Expert.REACTIVE)
+
+
+def test_an_expert_that_fails_or_is_gone_is_replaced_and_announced(running):
+    """By its own word, then by the middleware: its publisher vanishes between two chunks."""
+    running.send()
+    both = (Expert.REACTIVE, Expert.PREDICTIVE)
+    running.reaches(lambda s: s.expert is Expert.REACTIVE, "the reactive expert", *both)
+
+    def fail():
+        running.publishers[Expert.REACTIVE].publish(failure_to_message(running.cell.sense(), Expert.REACTIVE))
+        running.sense(Expert.PREDICTIVE)
+
+    wait_for(lambda: running.state().expert is Expert.PREDICTIVE, "the predictive expert", meanwhile=fail)
+    assert "degraded: the reactive expert failed" in running.state().text
+    wait_for(lambda: "degraded" in running.cell.diagnosis("arbiter")[1], "diagnosis", meanwhile=partial(running.sense, Expert.PREDICTIVE))
+    running.reaches(lambda s: s.expert is Expert.REACTIVE, "the reactive expert again", *both)
+    running.cell.destroy_publisher(running.publishers[Expert.REACTIVE])
+    state = running.reaches(lambda s: s.expert is Expert.PREDICTIVE, "the predictive expert", Expert.PREDICTIVE)
+    assert "does not answer" in state.text and state.reactive_chunk_age_s < 0.65
+
+
+def test_a_second_publisher_on_the_command_topic_latches(running):
+    running.send()
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing", Expert.REACTIVE)
+    rogue = running.cell.create_publisher(JointTrajectoryMsg, running.cell.cell.controllers.arm_topic, COMMAND)
+    state = running.reaches(lambda s: s.status is Status.LATCHED, "latch", Expert.REACTIVE)
+    assert state.reason is Reason.SECOND_PUBLISHER
+    refused = wait_for(lambda: (said := running.call(topics.RESET)) and "brakes" not in said.message and said, "refusal")
+    assert not refused.success and "publishers" in refused.message
+    running.cell.destroy_publisher(rogue)
+    running.reset()
+
+
+def test_a_publisher_that_does_not_fit_deactivates_the_arbiter_by_name(running):
+    running.cell.create_publisher(ActionChunkMsg, topics.chunk(Expert.REACTIVE), LATEST)
+    wait_for(lambda: not running.node.active, "inactive arbiter", 5.0)
+    level, text, _ = wait_for(
+        lambda: (said := running.cell.diagnosis("arbiter")) and "quality of service" in said[1] and said, "diagnosis", 5.0
+    )
+    assert level == 2 and topics.chunk(Expert.REACTIVE) in text and "fake_cell" in text
+
+
+def test_parameters_are_read_only_while_active(running):
+    result = running.node.set_parameters([Parameter("tracking_rad", value=9.0), Parameter("rate", value=20.0)])
+    assert not any(r.successful for r in result) and all("read-only" in r.reason for r in result)
+    assert running.node.value("tracking_rad") == 0.05

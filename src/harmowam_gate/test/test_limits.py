@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harmowam_core.cell import Obstacle, Zone
 from harmowam_core.status import Reason
 from harmowam_gate.body import Body
 from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline
-from harmowam_gate.limits import LIMITS, Context, Limit, Motion, MotionFilter, Source, Verdict
+from harmowam_gate.limits import LIMITS, Context, Limit, Motion, MotionFilter, Source, Verdict, stack
 from harmowam_gate.settings import ArbiterSettings
 
 START_NS = 1_700_000_000_000_000_000
@@ -127,8 +128,8 @@ def test_position(motion, every, cell, side):
 )
 def test_too_quick_motions_ask_for_the_time_they_need(motion, every, name, reason, order):
     """Quicken the sway until the limit is exceeded by half; stretched as asked for, it passes."""
-    dense = {"velocity": "velocities", "acceleration": "accelerations", "jerk": "jerks"}[name]
-    share = float((np.abs(getattr(motion.dense, dense)).max(axis=0) / every[name]._limit).max())
+    dense = {"velocity": motion.dense.velocities, "acceleration": motion.dense.accelerations, "jerk": motion.spline.peak_jerks()}
+    share = float((np.abs(dense[name]).max(axis=0) / every[name]._limit).max())
     quick = stretched(motion, (share / 1.5) ** (1 / order))
     verdict = every[name].check(quick)
     assert verdict.reason is reason and verdict.measured / verdict.limit == pytest.approx(1.5, rel=0.02)
@@ -175,3 +176,160 @@ def test_the_filter_prefers_refusals_then_the_slowest():
     assert MotionFilter([fine, slow, slower]).check(None).reason is Reason.TCP_SPEED
     assert MotionFilter([slower, refused, slow]).check(None).reason is Reason.WORKSPACE
     assert MotionFilter([fine]).check(None).ok
+
+
+def at(kinematics, start=None, **tools):
+    """Joints with the named tools at (position, orientation) or position; the others at home. Searched from ``start``, or home."""
+    positions, orientations = kinematics.forward(kinematics.home())
+    for name, place in tools.items():
+        arm = ("left", "right").index(name)
+        positions[arm] = place[:3]
+        if len(place) > 3:
+            orientations[arm] = place[3:]
+    found = kinematics.inverse(positions, orientations, kinematics.home() if start is None else start, max_iterations=300)
+    assert found.converged.all()
+    return found.q
+
+
+def along(motion, q_from, q_to, seconds=1.0):
+    """Straight in joint space, at rest at both ends."""
+    times_ns = START_NS + np.arange(round(seconds * 50) + 1) * GRID_NS
+    s = np.linspace(0, 1, len(times_ns))[:, None]
+    way = q_to - q_from
+    spline = JointSpline(
+        times_ns,
+        q_from + way * (10 * s**3 - 15 * s**4 + 6 * s**5),
+        way * (30 * s**2 - 60 * s**3 + 30 * s**4) / seconds,
+        way * (60 * s - 180 * s**2 + 120 * s**3) / seconds**2,
+    )
+    spline.velocities[-1] = spline.accelerations[-1] = 0.0
+    return replace(motion, spline=spline)
+
+
+def tilted(radians):
+    """A tool's orientation that leans so far from straight down, to the side to which the fingers open, xyzw."""
+    return (np.cos(radians / 2), 0.0, 0.0, -np.sin(radians / 2))
+
+
+def test_places_agree_with_the_kinematics(context, kinematics, cell):
+    random = np.random.default_rng(0)
+    arms = len(cell.arms)
+    q = random.uniform(np.tile(cell.limits.position_lower, arms), np.tile(cell.limits.position_upper, arms), (20, 14))
+    v = random.normal(size=(20, 14))
+    places = context.body.places(q, v)
+    for k in range(20):
+        jacobian = kinematics.jacobian(q[k])
+        assert places.tools[k] == pytest.approx(kinematics.forward(q[k])[0], abs=1e-9)
+        assert places.jacobians(np.array([k]))[0] == pytest.approx(jacobian, abs=1e-9)
+        speeds = np.linalg.norm(np.einsum("aij,aj->ai", jacobian[:, :3], v[k].reshape(arms, 7)), axis=-1)
+        assert places.tool_speeds[k] == pytest.approx(speeds)
+        after = context.body.places((q[k] + 1e-6 * v[k])[None], v[k][None])
+        joint, offset = context.body._elbow
+        elbow, moved = ((p.origins + p.rotations @ offset)[joint] for p in (places, after))
+        assert places.elbow_speeds[k] == pytest.approx(np.linalg.norm(moved[0] - elbow[k], axis=-1) / 1e-6, abs=1e-4)
+
+
+def test_keep_out(motion, every, context, kinematics):
+    """A hand that leans towards the table gets its palm below the tool."""
+    low = (0.45, 0.12, 0.02)
+    upright = at(kinematics, left=low)
+    leaning = at(kinematics, upright, left=(*low, *tilted(0.9)))
+    assert every["keep_out"].check(along(motion, kinematics.home(), upright)).ok
+    verdict = every["keep_out"].check(along(motion, upright, leaning))
+    assert verdict.reason is Reason.WORKSPACE and "plane 'table'" in verdict.text and "arm 'left'" in verdict.text
+    back = along(motion, leaning, upright).spline
+    deepest = int(every["keep_out"].outside(along(motion, leaning, upright).places).max(axis=1).argmax())
+    out = JointSpline(*(rows[deepest:] for rows in (back.times_ns, back.positions, back.velocities, back.accelerations)))
+    assert every["keep_out"].check(replace(motion, spline=out)).ok  # from behind it may come back
+    assert LIMITS["keep_out"](safely(context, keep_out=())).check(along(motion, upright, leaning)).ok
+
+
+def test_tool_tilt(motion, every, kinematics, cell):
+    place = (0.45, 0.12, 0.3)
+    upright = at(kinematics, left=place)
+    assert every["tool_tilt"].check(along(motion, upright, at(kinematics, left=(*place, *tilted(0.7))))).ok
+    far = at(kinematics, left=(*place, *tilted(0.9)))
+    verdict = every["tool_tilt"].check(along(motion, upright, far))
+    assert verdict.reason is Reason.TOOL_TILT and verdict.measured == pytest.approx(0.9, abs=0.01) and verdict.limit == 0.75
+    assert every["tool_tilt"].check(along(motion, far, upright)).ok
+
+
+def test_singularity_slows_then_stops(motion, every, kinematics, context):
+    """The arm stretches out."""
+    stretched_out = at(kinematics, left=(0.62, 0.28, 0.55))
+    conditions = [kinematics.condition_numbers(q)[0] for q in along(motion, kinematics.home(), stretched_out).spline.positions]
+    worst = max(conditions)
+    way = along(motion, kinematics.home(), stretched_out, seconds=1.0)
+    slow = LIMITS["singularity"](safely(context, singularity=Zone(slow=worst * 0.6, stop=worst * 1.05))).check(way)
+    assert slow.reason is Reason.SINGULARITY and slow.can_slow_down and slow.measured > slow.limit
+    stop = LIMITS["singularity"](safely(context, singularity=Zone(slow=worst * 0.6, stop=worst * 0.8))).check(way)
+    assert stop.reason is Reason.SINGULARITY and not stop.can_slow_down and stop.measured > stop.limit
+    assert every["singularity"].check(along(motion, kinematics.home(), at(kinematics, left=(0.5, 0.1, 0.1)))).ok
+
+
+def test_clearance_of_two_hands(motion, every, kinematics):
+    """The hands are 20 cm wide along y: they meet before the tools do."""
+    apart = at(kinematics, left=(0.5, 0.16, 0.2), right=(0.5, -0.16, 0.2))
+    close = at(kinematics, left=(0.5, 0.115, 0.2), right=(0.5, -0.115, 0.2))
+    meet = at(kinematics, left=(0.5, 0.09, 0.2), right=(0.5, -0.09, 0.2))
+    verdict = every["clearance"].check(along(motion, apart, meet, seconds=2.0))
+    assert verdict.reason is Reason.CLEARANCE and not verdict.can_slow_down
+    assert "left" in verdict.text and "right" in verdict.text and "self" in verdict.text
+    assert every["clearance"].check(along(motion, meet, apart)).ok  # they may part
+    quick = every["clearance"].check(along(motion, apart, close, seconds=0.16))
+    assert quick.reason is Reason.CLEARANCE and quick.can_slow_down and "close in" in quick.text
+    assert every["clearance"].check(along(motion, apart, close, seconds=4.0)).ok
+
+
+def test_clearance_of_what_stands_in_the_cell(motion, kinematics, context):
+    pole = Obstacle(name="pole", lower=(0.44, 0.0, 0.0), upper=(0.48, 0.04, 0.9))
+    crowded = replace(context, cell=context.cell.model_copy(update={"obstacles": (pole,)}))
+    crowded = replace(crowded, body=Body(crowded.cell, kinematics))
+    way = replace(along(motion, kinematics.home(), at(kinematics, left=(0.62, 0.02, 0.25)), seconds=2.0), body=crowded.body)
+    verdict = LIMITS["clearance"](crowded).check(way)
+    assert verdict.reason is Reason.CLEARANCE and "pole" in verdict.text
+
+
+def test_stoppable(motion, every, kinematics, cell):
+    """Towards the table at 0.5 m/s and stopped by the end of the path alone: a brake on the way would be too late."""
+    floor = cell.workspace.lower[2]
+    above, at_floor = at(kinematics, left=(0.45, 0.12, 0.15)), at(kinematics, left=(0.45, 0.12, floor + 0.002))
+    diving = along(motion, above, at_floor, seconds=0.5)
+    cut = diving.spline
+    hard = replace(diving, spline=JointSpline(cut.times_ns[:18], cut.positions[:18], cut.velocities[:18], cut.accelerations[:18]))
+    hard.spline.velocities[-3:] *= 3  # still fast where the plan is nearly down
+    verdict = every["stoppable"].check(hard)
+    assert verdict.reason is Reason.NOT_STOPPABLE and "braking" in verdict.text
+    assert every["stoppable"].check(along(motion, above, at_floor, seconds=2.0)).ok
+
+
+def test_freshness_and_tracking(motion, every):
+    for name, reason, source in (
+        ("freshness", Reason.CHUNK_STALE, Source(age_s=0.9, off_rad=0.0)),
+        ("freshness", Reason.CHUNK_STALE, Source(age_s=np.nan, off_rad=0.0)),
+        ("tracking", Reason.TRACKING_ERROR, Source(age_s=0.1, off_rad=0.06)),
+        ("tracking", Reason.TRACKING_ERROR, Source(age_s=0.1, off_rad=np.nan)),
+    ):
+        assert every[name].check(replace(motion, source=source)).reason is reason
+        assert every[name].check(motion).ok and every[name].check(replace(motion, source=None)).ok
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda names: (*names, "luck"), "luck.*known: finite, structure"),
+        (lambda names: names[:-1], "lacks .'stoppable'"),
+        (lambda names: (*names, "jerk"), "twice"),
+        (lambda names: names[::-1], "'finite' comes first"),
+    ],
+)
+def test_the_profile_names_every_limit_once(context, spoil, match):
+    with pytest.raises(ValueError, match=match):
+        stack(safely(context, limits=spoil(context.cell.safety.limits)))
+
+
+def test_the_order_is_the_profile_s(context):
+    names = context.cell.safety.limits
+    turned = (names[0], *names[:0:-1])
+    _, published = stack(safely(context, limits=turned))
+    assert [type(limit) for limit in published.limits] == [LIMITS[name] for name in turned]

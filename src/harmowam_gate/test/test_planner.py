@@ -10,7 +10,7 @@ from scipy.interpolate import BPoly
 
 from harmowam_gate.joint_path import JointPath
 from harmowam_gate.joint_spline import GRID_NS, SHORTEST_NS, JointMotion, JointSpline, on_grid
-from harmowam_gate.planner import Brake, LONGEST_BRAKE_S, Pace, follow
+from harmowam_gate.planner import LONGEST_BRAKE_S, Brake, Pace, follow
 
 S = 1_000_000_000
 START_NS = 1_700_000_000 * S

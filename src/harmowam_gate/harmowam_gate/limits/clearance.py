@@ -43,7 +43,9 @@ class ClearanceLimit(PlaceLimit):
             return Verdict()
         sample, kind = np.unravel_index(int(np.argmax(closing / limits)), closing.shape)
         first, second = self._names[kind]
-        text = f"{first} and {second} would close in at {closing[sample, kind]:.2f} m/s, {distances[sample + 1, kind]:.3f} m from each other"
+        text = (
+            f"{first} and {second} would close in at {closing[sample, kind]:.2f} m/s, {distances[sample + 1, kind]:.3f} m from each other"
+        )
         return Verdict.too_fast(Reason.CLEARANCE, float(closing[sample, kind]), float(limits[sample, kind]), 1, text)
 
     def describe(self, part: int, outside: float) -> Verdict:

@@ -17,4 +17,6 @@ class JerkLimit(Limit):
 
     def check(self, motion: Motion) -> Verdict:
         """Ask for more time where a joint would exceed it."""
-        return judge_joints(Reason.JERK_LIMIT, motion.names, motion.dense.jerks, self._limit, 3, "rad/s^3")
+        if len(motion.spline.times_ns) < 2:
+            return Verdict()
+        return judge_joints(Reason.JERK_LIMIT, motion.names, motion.spline.peak_jerks(), self._limit, 3, "rad/s^3")

@@ -136,9 +136,9 @@ class PlaceLimit(Limit):
         """Refuse to go outside."""
         return self.compare(self.outside(motion.places))
 
-    def compare(self, outside: Float64, start: Float64 | None = None) -> Verdict:
-        """Judge (S, P); ``start`` (P,) is how far out it is now, by default the first sample's."""
-        allowed = np.maximum(self.tolerance, outside[0] if start is None else start) + ROUNDING
+    def compare(self, outside: Float64) -> Verdict:
+        """Judge (S, P); the first sample is where it is now."""
+        allowed = np.maximum(self.tolerance, outside[0]) + ROUNDING
         if (outside <= allowed).all():
             return Verdict()
         sample, part = np.unravel_index(int(np.nanargmax(np.nan_to_num(outside - allowed, nan=np.inf))), outside.shape)
@@ -160,4 +160,6 @@ def judge_speeds(reason: Reason, part: str, arm_names: tuple[str, ...], speeds: 
     if (speeds <= limit).all():
         return Verdict()
     arm, fastest = int(speeds.max(axis=0).argmax()), float(speeds.max())
-    return Verdict.too_fast(reason, fastest, limit, 1, f"the {part} of arm '{arm_names[arm]}' would move at {fastest:.2f} m/s, limit {limit:.2f}")
+    return Verdict.too_fast(
+        reason, fastest, limit, 1, f"the {part} of arm '{arm_names[arm]}' would move at {fastest:.2f} m/s, limit {limit:.2f}"
+    )

@@ -11,12 +11,12 @@ class MotionFilter:
     """Asks every limit in order; the first that refuses decides, else the one that asks for the most time."""
 
     def __init__(self, limits: Sequence[Limit]) -> None:
-        self._limits = tuple(limits)
+        self.limits = tuple(limits)
 
     def check(self, motion: Motion) -> Verdict:
         """The verdict on a motion."""
         slowest = Verdict()
-        for limit in self._limits:
+        for limit in self.limits:
             verdict = limit.check(motion)
             if not (verdict.ok or verdict.can_slow_down):
                 return verdict

@@ -35,8 +35,9 @@ class SingularityLimit(PlaceLimit):
         if (speeds <= limits).all():
             return Verdict()
         sample, arm = np.unravel_index(int(np.argmax(speeds / limits)), speeds.shape)
-        text = f"arm '{self._arms[arm]}' would near a singularity (condition number {conditions[sample, arm]:.1f}) at {speeds[sample, arm]:.2f} m/s"
-        return Verdict.too_fast(Reason.SINGULARITY, float(speeds[sample, arm]), float(limits[sample, arm]), 1, text)
+        speed, condition = float(speeds[sample, arm]), float(conditions[sample, arm])
+        text = f"arm '{self._arms[arm]}' would near a singularity (condition number {condition:.1f}) at {speed:.2f} m/s"
+        return Verdict.too_fast(Reason.SINGULARITY, speed, float(limits[sample, arm]), 1, text)
 
     def describe(self, part: int, outside: float) -> Verdict:
         """Names the arm."""

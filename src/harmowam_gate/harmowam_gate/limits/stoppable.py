@@ -35,10 +35,10 @@ class StoppableLimit(Limit):
         q, v, a = (rows[sparse] for rows in (motion.spline.positions, motion.spline.velocities, motion.spline.accelerations))
         if not v.any():
             return Verdict()
-        rests = self._body.places(q + v * self._brake_s(v, a)[:, None], np.zeros_like(v))
-        starts = self._body.places(q[:1], v[:1])
+        rests = np.concatenate([q[:1], q + v * self._brake_s(v, a)[:, None]])  # after where it is now
+        places = self._body.places(rests, np.zeros_like(rests))
         for limit in self._limits:
-            verdict = limit.compare(limit.outside(rests), limit.outside(starts)[0])
+            verdict = limit.compare(limit.outside(places))
             if not verdict.ok:
                 text = f"braking on the way would end outside: {verdict.text}"
                 return Verdict.refused(Reason.NOT_STOPPABLE, verdict.measured, verdict.limit, text)
