@@ -88,9 +88,13 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
     folder: Path = tmp_path_factory.mktemp("moves")
     path = folder / "moves.launch.yaml"
     path.write_text(LAUNCH)
-    with GraphSession(read_launch(path), folder / "nodes.log", free_domain()) as session:
-        session.wait_active(90)
-        yield Robot(session)
+    domain = free_domain()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(domain))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        with GraphSession(read_launch(path), folder / "nodes.log", domain) as session:
+            session.wait_active(90)
+            yield Robot(session)
 
 
 def random_pose(seed: int) -> np.ndarray:

@@ -115,7 +115,7 @@ def test_an_arm_that_stands_is_an_obstacle_and_needs_no_room_of_its_own() -> Non
 
 def free_of_contacts(path: np.ndarray, boxes: tuple[Obstacle, ...]) -> None:
     rounded = RoundedPath(path)
-    count, contacts = PathChecker(CELL, boxes).walk(lambda s: rounded.at(np.array([s]))[0][0], rounded.length)
+    count, contacts = PathChecker(CELL, boxes).walk(rounded)
     assert count > rounded.length and not contacts
 
 
@@ -174,7 +174,7 @@ def test_retreat_goes_straight_up_from_where_it_touches() -> None:
     with pytest.raises(PlanningError, match="at the start .* retreat first"):
         planner.plan(start, turned((0, 0.3)))
     up = lift(KINEMATICS, scene, start)
-    tools = KINEMATICS.tool_positions(up)
+    tools = np.array([KINEMATICS.forward(q)[0] for q in up])
     np.testing.assert_allclose(tools[:, 0, :2], np.broadcast_to(positions[0, :2], (len(up), 2)), atol=1e-4)
     assert (np.diff(tools[:, 0, 2]) > 0).all() and tools[-1, 0, 2] == pytest.approx(0.30, abs=1e-4)
     np.testing.assert_array_equal(up[:, 7:], np.broadcast_to(start[7:], (len(up), 7)))

@@ -71,7 +71,7 @@ class Arbiter:
         self._joints = len(cell.arm_joint_names)
         self._selection = Selection(cell, self.settings)
         self._mover = Mover(cell, kinematics, self.settings)
-        self.follower = PathFollower(cell, kinematics, self._mover)
+        self.follower = PathFollower(cell, self._mover)
         self._grippers = Grippers(cell, self.settings)
         self.watch = Watch(cell, kinematics, self.settings, tick_period_s)
         self._gate = self._new_gate()

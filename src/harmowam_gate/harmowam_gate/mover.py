@@ -51,8 +51,8 @@ class Mover:
         self._brake = Brake(cell)
         home = kinematics.forward(kinematics.home())
         self._home_positions, self._home_orientations = home
-        self._body = Body(cell, kinematics)
-        context = Context(cell, self._body, settings)
+        self.body = Body(cell, kinematics)
+        context = Context(cell, self.body, settings)
         self._plan_filter, self._filter = stack(context)
         # A path in joint space has no tool to lead through a singularity.
         self._path_filter, self._joint_filter = stack(context, without=("singularity",))
@@ -90,7 +90,7 @@ class Mover:
 
     def judge(self, spline: JointSpline) -> Verdict:
         """What the limits say to a whole motion in joint space."""
-        return self._path_filter.check(Motion(self._names, spline, self._body))
+        return self._path_filter.check(Motion(self._names, spline, self.body))
 
     def go(self, spline: JointSpline) -> None:
         """Follow a motion that was judged and begins at rest where the arm is; ``advance`` sends it."""
@@ -171,7 +171,7 @@ class Mover:
         head = self._sent.between(now_ns, start_ns)
         spline = (head if course is None else head.then(course)).then(brake)
         limits = self._joint_filter if self._in_joint_space else self._filter
-        verdict = limits.check(Motion(self._names, spline, self._body, self._sent, source))
+        verdict = limits.check(Motion(self._names, spline, self.body, self._sent, source))
         if not verdict.ok:
             return None, verdict
         self._before.append(self._sent)
@@ -215,7 +215,7 @@ class Mover:
             spline = follow(start, start_ns, joints, blend_s, pace)
             if spline is None:
                 return Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the chunk's targets are past")
-            verdict = self._plan_filter.check(Motion(self._names, spline, self._body))
+            verdict = self._plan_filter.check(Motion(self._names, spline, self.body))
             if verdict.ok:
                 return spline, slow_down
             attempt += 1

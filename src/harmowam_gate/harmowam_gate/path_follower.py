@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmowam_core.cell import Cell
-from harmowam_core.kinematics import Kinematics
 from harmowam_core.stages import JointState, JointTrajectory
 from harmowam_core.status import Outcome
 from harmowam_gate.joint_spline import JointSpline
@@ -43,8 +42,8 @@ class FollowTick:
 class PathFollower:
     """At most one path at a time; times ns of the arbiter's steady clock."""
 
-    def __init__(self, cell: Cell, kinematics: Kinematics, mover: Mover) -> None:
-        self._cell, self._kinematics, self._mover = cell, kinematics, mover
+    def __init__(self, cell: Cell, mover: Mover) -> None:
+        self._cell, self._mover = cell, mover
         self._spline: JointSpline | None = None
 
     @property
@@ -72,7 +71,7 @@ class PathFollower:
         """As fast as every limit lets it."""
         slow_down = 1.0
         for _ in range(TIMING_ATTEMPTS):
-            spline = timed(path, start_ns, self._cell, self._kinematics, speed_scale, slow_down)
+            spline = timed(path, start_ns, self._cell, self._mover.body, speed_scale, slow_down)
             verdict = self._mover.judge(spline)
             if verdict.ok:
                 return spline

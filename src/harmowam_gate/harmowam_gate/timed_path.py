@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmowam_core.cell import Cell
-from harmowam_core.kinematics import Kinematics
+from harmowam_gate.body import Body
 from harmowam_gate.joint_spline import GRID_NS, JointSpline
 from harmowam_gate.rounded_path import RoundedPath
 
@@ -15,16 +15,16 @@ Float64 = NDArray[np.float64]
 # Shares of the limits: what lies between the sampled points, and the smoothing, take some more. The limits themselves are
 # checked afterwards.
 VELOCITY_SHARE, ACCELERATION_SHARE, BEND_SHARE = 0.8, 0.35, 0.35
-TOOL_SPEED_M_S = 0.45
+TOOL_SPEED_M_S = 0.45  # of tools and elbows
 STEP_RAD = 0.004
 FINE_S = 0.002
 SMOOTHING_S = 0.2
 """Speeds are averaged over so long, which bounds the jerk; the path itself stays the same."""
 
 
-def timed(path: RoundedPath, start_ns: int, cell: Cell, kinematics: Kinematics, speed_scale: float, slow_down: float = 1.0) -> JointSpline:
+def timed(path: RoundedPath, start_ns: int, cell: Cell, body: Body, speed_scale: float, slow_down: float = 1.0) -> JointSpline:
     """Along ``path`` from the grid time ``start_ns``, at ``speed_scale`` of the velocity limits and then ``slow_down`` times slower."""
-    t, speed = _speeds(path, cell, kinematics, speed_scale)
+    t, speed = _speeds(path, cell, body, speed_scale)
     t = t * slow_down
     fine = np.arange(0.0, t[-1] + FINE_S, FINE_S)
     taps = np.hanning(round(SMOOTHING_S / FINE_S) + 1)
@@ -44,14 +44,15 @@ def timed(path: RoundedPath, start_ns: int, cell: Cell, kinematics: Kinematics, 
     return JointSpline(times_ns, q, tangent * ds, tangent * dds + bend * ds**2)
 
 
-def _speeds(path: RoundedPath, cell: Cell, kinematics: Kinematics, speed_scale: float) -> tuple[Float64, Float64]:
+def _speeds(path: RoundedPath, cell: Cell, body: Body, speed_scale: float) -> tuple[Float64, Float64]:
     """Times (S,), s, and speeds along the path (S,), rad/s: what the limits allow at each point, reached and left gently enough."""
     arms = len(cell.arms)
     velocity = np.tile(cell.limits.velocity, arms) * VELOCITY_SHARE * speed_scale
     acceleration = np.tile(cell.limits.acceleration, arms)
     s = np.linspace(0.0, path.length, max(int(np.ceil(path.length / STEP_RAD)), 2) + 1)
     q, tangent, bend = path.at(s)
-    tools = np.linalg.norm(np.gradient(kinematics.tool_positions(q), s, axis=0), axis=-1).max(axis=1)  # (S,) m a rad
+    places = body.places(q, tangent)
+    tools = np.maximum(places.tool_speeds, places.elbow_speeds).max(axis=1)  # (S,) m a rad
     with np.errstate(divide="ignore"):
         fastest = np.minimum((velocity / np.abs(tangent)).min(axis=1), TOOL_SPEED_M_S * speed_scale / tools)
         fastest = np.minimum(fastest, np.sqrt((BEND_SHARE * acceleration / np.abs(bend)).min(axis=1)))

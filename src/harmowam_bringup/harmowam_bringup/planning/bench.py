@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,7 +121,7 @@ def measure(pairs: int, seed: int, cell: Cell, reference_s: float, console: Cons
             failures.append(f"pair {number}: {why}")
             continue
         path = RoundedPath(plan.path)
-        count, contacts = PathChecker(cell, pair.clutter).walk(_positions(path), path.length)
+        count, contacts = PathChecker(cell, pair.clutter).walk(path)
         samples += count
         collisions += [f"pair {number}: {a} and {b} overlap by {depth * 1e3:.1f} mm" for a, b, depth in contacts[:1]]
         ratios.append(path.length / float(np.linalg.norm(pair.goal - pair.start)))
@@ -202,8 +202,3 @@ def _print(results: dict[str, Any], console: Console) -> None:
     console.print(table)
     for line in (*results["failures"], *results["contacts"]):
         console.print(escape(line))
-
-
-def _positions(path: RoundedPath) -> Callable[[float], Float64]:
-    """Joints (A*J,) at an arc length."""
-    return lambda length: path.at(np.array([length]))[0][0]

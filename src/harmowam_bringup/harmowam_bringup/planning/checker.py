@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from harmowam_bringup.planning.protocol import Obstacle
 from harmowam_core.cell import Cell
+from harmowam_gate.rounded_path import RoundedPath
 from harmowam_sim.model import VISUAL_GROUP, build_spec
 from harmowam_sim.scene import Geom, Scene, SceneObject
 
@@ -53,21 +52,20 @@ class PathChecker:
         self._place(q)
         mujoco.mj_collision(self._model, self._data)
         touching = (self._data.contact[index] for index in range(self._data.ncon))
-        return [
-            (self._body(contact.geom[0]), self._body(contact.geom[1]), -float(contact.dist)) for contact in touching if contact.dist < 0
-        ]
+        return [(self._body(c.geom[0]), self._body(c.geom[1]), -float(c.dist)) for c in touching if c.dist < 0]
 
-    def walk(self, path: Callable[[float], Float64], length: float, step_m: float = 1e-3) -> tuple[int, list[tuple[str, str, float]]]:
-        """How many points of ``path`` (0 to ``length``) were looked at, and the first contacts met.
+    def walk(self, path: RoundedPath, step_m: float = 1e-3) -> tuple[int, list[tuple[str, str, float]]]:
+        """How many points of a path were looked at, and the first contacts met.
 
         No corner of any link's box moves further than ``step_m`` from one point to the next.
         """
-        s, count, step = 0.0, 1, length / 1000
-        found = self.contacts(path(0.0))
+        s, count, step = 0.0, 1, path.length / 1000
+        found = self.contacts(path.at(np.zeros(1))[0][0])
         corners = self._placed_corners()
-        while not found and s < length:
-            ahead = min(s + step, length)
-            self._place(path(ahead))
+        while not found and s < path.length:
+            ahead = min(s + step, path.length)
+            q = path.at(np.array([ahead]))[0][0]
+            self._place(q)
             there = self._placed_corners()
             moved_m = float(np.linalg.norm(there - corners, axis=-1).max())
             if moved_m > step_m:
@@ -75,7 +73,7 @@ class PathChecker:
                 continue
             s, corners, count = ahead, there, count + 1
             step *= min(0.95 * step_m / max(moved_m, 1e-9), 2.0)
-            found = self.contacts(path(s))
+            found = self.contacts(q)
         return count, found
 
     def _place(self, q: Float64) -> None:

@@ -80,7 +80,7 @@ class Robots:
         """(A, A*J) 1 for every joint that can tilt a tool: all of its arm but the last, which turns it about its own axis."""
         own = np.asarray(np.kron(np.eye(len(self.cell.arms)), np.ones(self.joints)), dtype=np.float64)
         own[:, self.joints - 1 :: self.joints] = 0.0
-        return own
+        return np.asarray(own, dtype=np.float64)
 
     def _solids_of(self, arm: int) -> list[_Placed]:
         placed = []

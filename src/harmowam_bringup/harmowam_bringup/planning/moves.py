@@ -85,7 +85,7 @@ def come_back(kinematics: Kinematics, scene: PlanningScene, start: Float64) -> F
     leaning = np.abs(np.sum(upright * orientations, axis=1)) < 1 - 1e-9
     if not (outside | leaning).any():
         return start[None]
-    wanted = np.where(outside[:, None], wanted, positions)
+    wanted = np.where(np.asarray(outside)[:, None], wanted, positions)
     path, arrived = _straight(kinematics, scene, start, wanted, upright)
     if not arrived:
         raise PlanningError("a tool is outside the workspace, or leans too far, and finds no straight way back; move the arm by hand")
