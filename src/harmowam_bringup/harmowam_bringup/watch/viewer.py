@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -35,7 +37,8 @@ def viewer(stream: rr.RecordingStream, *, web: bool, port: int) -> Iterator[str]
             raise ViewerError(f"port {number} is in use: give another --port, it and the next one are taken")
     command = [sys.executable, "-m", "rerun", "--bind", HOST, "--port", str(data_port), "--server-memory-limit", MEMORY]
     command += ["--serve-web", "--web-viewer-port", str(port)] if web else ["--hide-welcome-screen", "--expect-data-soon"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    nowhere = subprocess.DEVNULL
+    process = subprocess.Popen(command, start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere)
     address = f"rerun+http://{HOST}:{data_port}/proxy"
     try:
         end_s = time.monotonic() + READY_S
@@ -48,7 +51,8 @@ def viewer(stream: rr.RecordingStream, *, web: bool, port: int) -> Iterator[str]
     finally:
         stream.flush()
         stream.disconnect()
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)  # the viewer itself is a child of what was started
         process.wait()
 
 
