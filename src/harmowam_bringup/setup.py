@@ -13,7 +13,7 @@ setup(
     maintainer_email="harmowam@example.org",
     license="Apache-2.0",
     packages=find_packages(exclude=["test", "test.*"]),
-    package_data={package: ["config/**/*", "weights/**/*.safetensors", "weights/**/*.json", "templates/**/*", "cameras/*.xml"]},
+    package_data={package: ["config/**/*", "weights/**/*.safetensors", "weights/**/*.json", "templates/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package}"]),
         (f"share/{package}", ["package.xml"]),

@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
-from harmowam_bringup.bags.dds import expect_large_images
+from harmowam_bringup.dds import expect_large_images
 from harmowam_core.messages import image_to_message
 from harmowam_core.qos import SENSOR
 

@@ -22,8 +22,8 @@ from rich.live import Live
 from rich.table import Table
 
 from harmowam_bringup.bags.bag_writer import BagWriter
-from harmowam_bringup.bags.dds import expect_large_images
 from harmowam_bringup.bags.graph_recorder import GraphRecorder, graph_topics
+from harmowam_bringup.dds import expect_large_images
 from harmowam_bringup.session import GraphError
 from harmowam_bringup.summary import commit
 from harmowam_core.contract import contract_for

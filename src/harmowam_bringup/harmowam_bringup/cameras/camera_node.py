@@ -6,10 +6,8 @@ into messages) is the same.
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyrealsense2 as rs
@@ -18,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from harmowam_bringup.cameras.devices import StreamSettings, choose_serial, list_devices
 from harmowam_bringup.cameras.lens import Lens, disagreement
 from harmowam_bringup.cameras.streaming import Frame, StreamingCamera
+from harmowam_bringup.dds import expect_large_images
 from harmowam_core import messages, topics
 from harmowam_core.cell import load_cell
 from harmowam_core.health import Level
@@ -130,14 +129,9 @@ class CameraNode(ManagedNode):
             self.health.value(f"{name} reopened", counts.reopened)
 
 
-def share_enough_memory() -> None:
-    """Let DDS pass whole images through shared memory; to be called before rclpy.init. A profile that the user has set stays."""
-    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).with_name("fastdds.xml")))
-
-
 def main() -> None:
     """Run the node."""
-    share_enough_memory()
+    expect_large_images()
     run(CameraNode)
 
 

@@ -15,7 +15,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-from harmowam_bringup.bags.dds import expect_large_images
+from harmowam_bringup.dds import expect_large_images
 from harmowam_bringup.watch.feeds import Feed
 
 Take = Callable[[], Iterator[tuple[str, int, Any]]]
