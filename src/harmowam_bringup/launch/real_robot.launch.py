@@ -36,6 +36,7 @@ ARGUMENTS = (
     ("weights_directory", "", "folder of the weights; empty for those that ship with the preset", None),
     ("device", "cpu", "where the models run", ["cpu", "cuda"]),
     ("backend", "openvino", "what runs the networks", ["torch", "torch_bf16", "openvino", "onnxruntime", "tensorrt"]),
+    ("joint_state_max_age", "0.04", "age in s at which the arbiter takes a moving arm for lost", None),
     ("arms", "true", "start the arm driver; false if it runs already", SWITCH),
     (
         "cameras",
@@ -136,7 +137,7 @@ def start_policy(given: dict[str, str], profile: str) -> list:
             parameters=[{"cell": profile}], remappings=commands if given["dry_run"] == "true" else [],
         )
     )  # fmt: skip
-    passed_on = {name: given[name] for name in ("preset", "weights_directory", "device", "backend", "dry_run")}
+    passed_on = {name: given[name] for name in ("preset", "weights_directory", "device", "backend", "joint_state_max_age", "dry_run")}
     source = AnyLaunchDescriptionSource(PathJoinSubstitution([FindPackageShare("harmowam_bringup"), "launch", "graph.launch.yaml"]))
     graph = IncludeLaunchDescription(source, launch_arguments={**passed_on, "autostart_arbiter": "false"}.items())
     alive = harmowam("wait", "models", "--timeout", given["model_timeout"])

@@ -53,7 +53,7 @@ def test_every_argument_is_described_and_shares_its_choices_with_the_graph(monke
     declared = {entity.args[0]: entity.options for entity in description_of(PATH, monkeypatch) if entity.kind == "DeclareLaunchArgument"}
     assert all(options["description"] and options["default_value"] is not None for options in declared.values())
     graph = declared_arguments(GRAPH)
-    for name in ("preset", "weights_directory", "device", "backend"):
+    for name in ("preset", "weights_directory", "device", "backend", "joint_state_max_age"):
         assert declared[name]["default_value"] == graph[name].default
         assert set(declared[name].get("choices", ())) == {choice.value for choice in graph[name].choice or ()}
 
@@ -127,7 +127,14 @@ def graph_arguments(run: Run) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("weights_directory", "/w"), ("device", "cuda"), ("backend", "tensorrt"), ("dry_run", "true"), ("preset", "wan2_2_5b")],
+    [
+        ("weights_directory", "/w"),
+        ("device", "cuda"),
+        ("backend", "tensorrt"),
+        ("dry_run", "true"),
+        ("joint_state_max_age", "0.1"),
+        ("preset", "wan2_2_5b"),
+    ],
 )
 def test_arguments_of_the_graph_are_passed_on(launched: Callable[..., Run], name: str, value: str) -> None:
     assert graph_arguments(up_to_the_graph(launched))[name] != value
