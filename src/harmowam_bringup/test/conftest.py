@@ -63,6 +63,7 @@ def stand_ins(make_package: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
         "harmowam_bringup",
         relay_node=program("-m", "harmowam_bringup.drill.relay_node"),
         auditor_node=program("-m", "harmowam_bringup.auditor.auditor_node"),
+        planner_node=program("-m", "harmowam_bringup.planning.planner_node"),
     )
     for folder in ("launch", "config", "rviz"):
         (prefix / "share/harmowam_bringup" / folder).symlink_to(SOURCE / folder)

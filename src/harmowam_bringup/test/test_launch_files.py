@@ -30,7 +30,7 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
         installed / "launch/sim.launch.yaml", {"task": "stack_cans", "seed": "3", "preset": "mine", "real_time_factor": "1"}
     )
     nodes = {process.node: process for process in launch.processes}
-    assert list(nodes) == ["cell", "world_model", "predictive_expert", "reactive_expert", "arbiter", "auditor"]
+    assert list(nodes) == ["cell", "world_model", "predictive_expert", "reactive_expert", "arbiter", "planner", "auditor"]
 
     def values(node: str) -> dict[str, object]:
         return {name: value for source in nodes[node].parameters for name, value in source["/**"]["ros__parameters"].items()}
@@ -40,7 +40,8 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
         "cell": "franka_dual", "autostart": True,
     }  # fmt: skip
     assert values("auditor") == {"cell": "franka_dual", "autostart": True} and nodes["auditor"].respawn
-    for node in list(nodes)[1:-1]:
+    assert values("planner") == {"preset": "mine", "autostart": True} and nodes["planner"].respawn
+    for node in list(nodes)[1:-2]:
         own = {"joint_state_max_age_s": 0.12} if node == "arbiter" else {}
         shared = {"preset": "mine", "weights_directory": "", "device": "cpu", "backend": "openvino", "autostart": True}
         assert values(node) == shared | own
@@ -57,7 +58,7 @@ def test_in_a_drill_every_relayed_topic_leads_through_the_relay(installed: Path)
     for before in plain.processes:
         process = drilled[before.node]
         rules = [word for word in process.ros_arguments if ":=" in word and word not in before.ros_arguments]
-        assert rules and process.parameters == before.parameters
+        assert (rules or before.node == "planner") and process.parameters == before.parameters
         relayed |= dict(rule.split(":=") for rule in rules)  # type: ignore[arg-type]
     assert relayed == {name: topics.relayed(name) for name in relayed_topics(load_cell())}
     assert not any("/relay" in word for process in plain.processes for word in process.ros_arguments)

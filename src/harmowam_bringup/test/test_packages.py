@@ -17,7 +17,7 @@ from harmowam_bringup.doctor import pins_in, project_root
 
 ROOT = project_root(Path(__file__))
 assert ROOT is not None, "these tests look at the sources: run them in the repository"
-OPTIONAL = {"tensorrt", "tensorrt_rtx", "pyrealsense2"}  # for a GPU, for a camera; imported where they are used
+OPTIONAL = {"tensorrt", "tensorrt_rtx", "pyrealsense2", "moveit", "moveit_msgs"}  # for a GPU, for a camera; imported where they are used
 ELSEWHERE = {"pinocchio": ["pin"], "ruckig": ["ruckig"], "coal": ["coal"]}  # whose metadata does not tell their modules
 PACKAGES = sorted(path.parent for path in (ROOT / "src").glob("*/setup.py"))
 
@@ -79,7 +79,9 @@ def test_every_executable_has_a_main(package: Path) -> None:
 def test_only_nodes_and_their_shell_import_rclpy(package: Path) -> None:
     """What a stage computes must run, and be tested, without a graph; bringup is a shell as a whole."""
     users = {path.name for path in (package / package.name).rglob("*.py") if "rclpy" in modules_in(path)}
-    assert {name for name in users if not re.fullmatch(r".*_(node|server)\.py|lifecycle\.py|qos\.py|testing\.py|graph_watch\.py", name)} == set()
+    assert {
+        name for name in users if not re.fullmatch(r".*_(node|server)\.py|lifecycle\.py|qos\.py|testing\.py|graph_watch\.py", name)
+    } == set()
 
 
 def test_every_third_party_import_is_a_requirement() -> None:

@@ -46,7 +46,10 @@ LIMITS: dict[str, Callable[[Context], Limit]] = {
 
 
 def stack(context: Context, without: tuple[str, ...] = ()) -> tuple[MotionFilter, MotionFilter]:
-    """For plans, and for what is published, leaving some out; ValueError where the profile's list is not each of the known names once, finite first."""
+    """For plans, and for what is published, leaving some out.
+
+    ValueError where the profile's list is not each of the known names once, finite first.
+    """
     names = context.cell.safety.limits
     where = f"cell '{context.cell.name}': safety.limits"
     if unknown := [name for name in names if name not in LIMITS]:
