@@ -60,7 +60,7 @@ def test_bench_measures_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     latency = figures["observation_to_trajectory_ms"]
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
     assert figures["real_time_factor"] == pytest.approx(1.0, abs=0.3)
-    assert len(figures["cpu_percent"]) == 6 and "arbiter_node-5" in figures["cpu_percent"]
+    assert len(figures["cpu_percent"]) == 7 and "arbiter_node-5" in figures["cpu_percent"]
     assert "expert, the slower" in result.output and (tmp_path / "latest/graph.json").is_file()
 
 
