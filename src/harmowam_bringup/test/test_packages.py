@@ -17,7 +17,7 @@ from harmowam_bringup.doctor import pins_in, project_root
 
 ROOT = project_root(Path(__file__))
 assert ROOT is not None, "these tests look at the sources: run them in the repository"
-OPTIONAL = {"tensorrt", "tensorrt_rtx", "cv_bridge", "moveit", "moveit_msgs"}  # for a GPU, of a full ROS 2 installation; imported where they are used
+OPTIONAL = {"tensorrt", "tensorrt_rtx", "cv_bridge", "moveit", "moveit_msgs"}  # imported where they are used
 ELSEWHERE = {"pinocchio": ["pin"], "ruckig": ["ruckig"], "coal": ["coal"]}  # whose metadata does not tell their modules
 PACKAGES = sorted(path.parent for path in (ROOT / "src").glob("*/setup.py"))
 

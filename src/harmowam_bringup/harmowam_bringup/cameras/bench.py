@@ -57,7 +57,7 @@ def measure(seconds: float, console: Console) -> dict[str, Any]:
     here, there = spawn.Pipe()
     counter = spawn.Process(target=_count, args=(domain, there), daemon=True)
     counter.start()
-    share_enough_memory()  # as the node's own main does; the subscriber has what everybody has
+    expect_large_images()  # as the node's own main does; the subscriber has what everybody has
     bus = SoftwareBus()
     devices = [SoftwareCamera(str(101 + k)) for k in range(len(CAMERAS))]
     for device in devices:
