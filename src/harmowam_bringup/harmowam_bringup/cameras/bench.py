@@ -48,8 +48,9 @@ def measure(seconds: float, console: Console) -> dict[str, Any]:
     from rclpy.executors import SingleThreadedExecutor
     from rich.progress import Progress
 
-    from harmowam_bringup.cameras.camera_node import CameraNode, share_enough_memory
+    from harmowam_bringup.cameras.camera_node import CameraNode
     from harmowam_bringup.cameras.software import Feeder, SoftwareBus, SoftwareCamera
+    from harmowam_bringup.dds import expect_large_images
     from harmowam_bringup.session import free_domain
 
     domain = free_domain()
