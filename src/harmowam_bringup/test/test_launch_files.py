@@ -41,7 +41,7 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
     }  # fmt: skip
     assert values("auditor") == {"cell": "franka_dual", "autostart": True} and nodes["auditor"].respawn
     for node in list(nodes)[1:-1]:
-        own = {"joint_state_max_age_s": 0.12} if node == "arbiter" else {}
+        own = {"joint_state_max_age_s": 0.25} if node == "arbiter" else {}
         shared = {"preset": "mine", "weights_directory": "", "device": "cpu", "backend": "openvino", "autostart": True}
         assert values(node) == shared | own
         assert nodes[node].respawn
