@@ -145,8 +145,8 @@ class InvalidParameter(Scenario):
     row, name, fault = 21, "invalid_parameter", "an operator sets a parameter of the active arbiter to nonsense, or one that is read-only"
     expected = "refused with a reason, the old value stays, the arm goes on"
     bound_s = 0.1
-    variants = ("tcp_speed_m_s", "rate", "chunk_max_age_s", "selector")
-    values = {"tcp_speed_m_s": 9.0, "rate": -1.0, "chunk_max_age_s": float("nan"), "selector": "whoever"}
+    variants = ("tracking_rad", "rate", "chunk_max_age_s", "selector")
+    values: ClassVar = {"tracking_rad": 9.0, "rate": -1.0, "chunk_max_age_s": float("nan"), "selector": "whoever"}
 
     def inject(self, graph: FaultGraph, variant: str) -> int:
         self._name = variant

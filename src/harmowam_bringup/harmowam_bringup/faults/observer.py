@@ -21,7 +21,6 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import String
-from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_bringup.faults.stand_in_node import EVERY_INJECTION, INJECTED
 from harmowam_core import topics
@@ -49,8 +48,6 @@ class StateSeen:
     phase: int
     task_id: int
     text: str
-    measured: float
-    limit: float
     predictive_age_s: float
     reactive_age_s: float
 
@@ -95,14 +92,6 @@ class InjectedSeen:
     count: int
 
 
-@dataclass(frozen=True)
-class TrajectorySeen:
-    """A published trajectory of the arms."""
-
-    at_ns: int
-    duration_s: float
-
-
 class Observer:
     """``with Observer(domain_id) as observer: observer.states(since_ns)``"""
 
@@ -135,10 +124,6 @@ class Observer:
         """Measured joints."""
         return self._ask("joints", since_ns)
 
-    def trajectories(self, since_ns: int) -> list[TrajectorySeen]:
-        """What the arbiter published."""
-        return self._ask("trajectories", since_ns)
-
     def chunks(self, since_ns: int) -> list[ChunkSeen]:
         """What the experts sent, sound or not."""
         return self._ask("chunks", since_ns)
@@ -161,13 +146,11 @@ class Observer:
 class _Watch(Node):
     def __init__(self, context: rclpy.Context) -> None:
         super().__init__("fault_observer", context=context, enable_rosout=False, start_parameter_services=False)
-        cell = load_cell()
-        self._arm_joints = set(cell.arm_joint_names)
-        self.seen: dict[str, deque[Any]] = {name: deque(maxlen=KEPT) for name in ("states", "joints", "trajectories", "chunks", "injected")}
+        self._arm_joints = set(load_cell().arm_joint_names)
+        self.seen: dict[str, deque[Any]] = {name: deque(maxlen=KEPT) for name in ("states", "joints", "chunks", "injected")}
         self.verdict: dict[str, Any] = {}
         self.create_subscription(GateStateMsg, topics.GATE_STATE, self._on_state, EVERY_MESSAGE)
         self.create_subscription(JointStateMsg, topics.JOINT_STATES, self._on_joints, SENSOR)
-        self.create_subscription(JointTrajectory, cell.controllers.arm_topic, self._on_trajectory, EVERY_MESSAGE)
         for expert in Expert:
             self.create_subscription(ActionChunkMsg, topics.chunk(expert), self._on_chunk, EVERY_MESSAGE)
         self.create_subscription(String, INJECTED, self._on_injection, EVERY_INJECTION)
@@ -187,8 +170,6 @@ class _Watch(Node):
                 message.phase,
                 message.task_id,
                 message.text,
-                message.measured,
-                message.limit,
                 message.predictive_chunk_age_s,
                 message.reactive_chunk_age_s,
             )
@@ -205,11 +186,6 @@ class _Watch(Node):
     def _on_chunk(self, message: ActionChunkMsg) -> None:
         at_ns = time.monotonic_ns()
         self.seen["chunks"].append(ChunkSeen(at_ns, _steady_ns(message, at_ns), message.source))
-
-    def _on_trajectory(self, message: JointTrajectory) -> None:
-        at_ns = time.monotonic_ns()
-        last = message.points[-1].time_from_start if message.points else None
-        self.seen["trajectories"].append(TrajectorySeen(at_ns, last.sec + last.nanosec * 1e-9 if last is not None else 0.0))
 
     def _on_injection(self, message: String) -> None:
         self.seen["injected"].append(InjectedSeen(**json.loads(message.data)))

@@ -124,6 +124,8 @@ class Scenario(ABC):
                 if self.stops:
                     complaints += _keeps_moving(graph, reaction.at_ns)
                 complaints += self.afterwards(graph, injected_ns, reaction)
+        except Exception as error:  # whatever trips here must not cost the results of the others
+            complaints.append(f"{type(error).__name__}: {error}")
         finally:
             self.heal(graph)
             graph.heal()
