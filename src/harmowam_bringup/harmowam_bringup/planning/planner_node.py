@@ -25,6 +25,7 @@ from harmowam_core.wan_preset import load_any_preset
 
 JOINT_STATES_S, ARBITER_S = 2.0, 5.0
 WATCH_S = 0.05
+RESTING_RAD_S = 0.005
 
 
 class _Ended(Exception):
@@ -133,15 +134,18 @@ class PlannerNode(ManagedNode):
         return self._planning
 
     async def _measured(self) -> NDArray[np.float64]:
-        """(A*J,) where the arms are now."""
+        """(A*J,) where the arms rest."""
         heard = Future(executor=self.executor)
+        seen = []
 
         def receive(message: JointStateMsg) -> None:
             try:
                 state = joint_state_from_message(message, self.cell.arm_joint_names)
             except StageError as error:
                 self.get_logger().warning(str(error), throttle_duration_sec=5.0)
-            else:
+                return
+            seen.append(state)
+            if np.abs(state.velocities).max() <= RESTING_RAD_S:
                 heard.set_result(np.asarray(state.positions))
 
         subscription = self.create_subscription(JointStateMsg, topics.JOINT_STATES, receive, SENSOR)
@@ -150,6 +154,8 @@ class PlannerNode(ManagedNode):
         self.destroy_timer(late)
         self.destroy_subscription(subscription)
         if joints is None:
+            if seen:
+                raise _Ended(Outcome.REFUSED, "the arms still move; try again once they rest")
             why = f"no usable joint states on {topics.JOINT_STATES} within {JOINT_STATES_S:.0f} s; is the arm driver running?"
             raise _Ended(Outcome.REFUSED, why)
         return joints
