@@ -158,7 +158,7 @@ def test_not_while_a_task_runs(robot: Robot) -> None:
 
 def test_cancelled_on_the_way_it_comes_to_rest_and_goes_home_from_there(robot: Robot) -> None:
     goal = HOME.copy()
-    goal[[0, 7]] += (0.9, -0.6)
+    goal[[0, 7]] += (0.9, 0.4)
     handle = robot.send(MoveTo.Goal(joint_names=list(CELL.arm_joint_names), positions=goal.tolist()))
     robot.session.spin(lambda: np.abs(robot.speeds).max() > 0.2, 20, "motion")
     cancelled = handle.cancel_goal_async()
