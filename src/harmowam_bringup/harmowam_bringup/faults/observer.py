@@ -23,6 +23,7 @@ from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import String
 
 from harmowam_bringup.faults.stand_in_node import EVERY_INJECTION, INJECTED
+from harmowam_bringup.session import GraphError
 from harmowam_core import topics
 from harmowam_core.cell import load_cell
 from harmowam_core.qos import LATCHED, SENSOR
@@ -96,11 +97,12 @@ class Observer:
     """``with Observer(domain_id) as observer: observer.states(since_ns)``"""
 
     def __init__(self, domain_id: int) -> None:
-        self._connection, theirs = multiprocessing.Pipe()
-        self._process = multiprocessing.get_context("spawn").Process(target=_observe, args=(theirs, domain_id), daemon=True)
+        self._connection, self._theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(target=_observe, args=(self._theirs, domain_id), daemon=True)
 
     def __enter__(self) -> Self:
         self._process.start()
+        self._theirs.close()  # so that its end is noticed
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -139,7 +141,7 @@ class Observer:
     def _ask(self, what: str, since_ns: int) -> Any:
         self._connection.send((what, since_ns))
         if not self._connection.poll(ANSWER_S):
-            raise RuntimeError(f"the observer did not answer within {ANSWER_S:.0f} s")
+            raise GraphError(f"the observer did not answer within {ANSWER_S:.0f} s")
         return self._connection.recv()
 
 
