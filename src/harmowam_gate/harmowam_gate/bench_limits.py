@@ -16,9 +16,9 @@ from rich.table import Table
 from harmowam_core.cell import Cell, load_cell
 from harmowam_core.kinematics import Kinematics
 from harmowam_gate.body import Body
+from harmowam_gate.brake import Brake
 from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline
 from harmowam_gate.limits import Context, Motion, Source, stack
-from harmowam_gate.planner import Brake
 from harmowam_gate.settings import ArbiterSettings
 
 FOLLOWED = 11

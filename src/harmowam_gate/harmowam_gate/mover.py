@@ -13,10 +13,11 @@ from harmowam_core.kinematics import Kinematics
 from harmowam_core.stages import Expert, JointTrajectory
 from harmowam_core.status import Reason
 from harmowam_gate.body import Body
+from harmowam_gate.brake import Brake
 from harmowam_gate.joint_path import joint_path
 from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline, on_grid
 from harmowam_gate.limits import Context, Motion, Source, Verdict, stack
-from harmowam_gate.planner import Brake, Pace, follow, join
+from harmowam_gate.planner import Pace, follow, join
 from harmowam_gate.pose_path import PosePath
 from harmowam_gate.settings import ArbiterSettings
 

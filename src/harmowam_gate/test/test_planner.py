@@ -8,9 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BPoly
 
+from harmowam_gate.brake import LONGEST_BRAKE_S, Brake
 from harmowam_gate.joint_path import JointPath
 from harmowam_gate.joint_spline import GRID_NS, SHORTEST_NS, JointMotion, JointSpline, on_grid
-from harmowam_gate.planner import LONGEST_BRAKE_S, Brake, Pace, follow
+from harmowam_gate.planner import Pace, follow
 
 S = 1_000_000_000
 START_NS = 1_700_000_000 * S

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmowam_core.status import Reason
+from harmowam_gate.brake import ACCELERATION_SHARE, JERK_SHARE
 from harmowam_gate.limits.clearance import ClearanceLimit
 from harmowam_gate.limits.keep_out import KeepOutLimit
 from harmowam_gate.limits.limit import Context, Limit, Motion, PlaceLimit, Verdict
 from harmowam_gate.limits.position import PositionLimit
 from harmowam_gate.limits.tool_tilt import ToolTiltLimit
 from harmowam_gate.limits.workspace import WorkspaceLimit
-from harmowam_gate.planner import ACCELERATION_SHARE, JERK_SHARE
 
 Float64 = NDArray[np.float64]
 
