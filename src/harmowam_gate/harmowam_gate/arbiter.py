@@ -275,7 +275,7 @@ class Arbiter:
         return GateState(self.settings.gate_threshold, self.settings.gate_hysteresis, self.settings.gate_dwell_s)
 
     def _note(self, verdict: Verdict) -> Verdict:
-        if not verdict.ok:
+        if not verdict.ok and verdict.reason is not Reason.NO_TASK:
             self._refusal = verdict
         return verdict
 

@@ -150,7 +150,7 @@ class ArbiterNode(PolicyNode):
                 raise
             verdict = self.arbiter.on_chunk(replace(chunk, stamp_ns=self._steady(chunk.stamp_ns)), time.monotonic_ns())
             self.health.event(f"{expert.value} chunk")
-            if not verdict.ok and self.arbiter.task_id:
+            if not verdict.ok and verdict.reason is not Reason.NO_TASK and self.arbiter.task_id:
                 raise StageError(f"refused ({verdict.reason.name}): {verdict.text}")
 
     def _on_liveliness(self, expert: Expert, event: Any) -> None:

@@ -97,7 +97,7 @@ class ChunkSchedule:
         if chunk.stamp_ns < self._not_before_ns:
             early_s = (self._not_before_ns - chunk.stamp_ns) * 1e-9
             return Verdict.refused(
-                Reason.CHUNK_STALE, early_s, 0.0, f"chunk {chunk.chunk_id} was seen {early_s:.2f} s before the task began"
+                Reason.NO_TASK, early_s, 0.0, f"chunk {chunk.chunk_id} was seen {early_s:.2f} s before the task began"
             )
         return Verdict()
 

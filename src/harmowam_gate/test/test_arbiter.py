@@ -338,7 +338,7 @@ def test_chunks_of_the_time_before_the_task_are_refused(make_rig):
     early = rig.chunk(PREDICTIVE, circle)
     rig.now_ns += 100_000_000
     rig.arbiter.start_task("go", rig.now_ns)
-    assert rig.arbiter.on_chunk(early, rig.now_ns).reason is Reason.CHUNK_STALE
+    assert rig.arbiter.on_chunk(early, rig.now_ns).reason is Reason.NO_TASK
 
 
 def test_bad_goals_are_refused(make_rig):

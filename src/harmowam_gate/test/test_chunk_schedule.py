@@ -106,4 +106,4 @@ def test_targets_just_outside_move_onto_the_face(schedule, cell):
 
 def test_clear_refuses_what_was_seen_before(schedule):
     schedule.clear(NOW_NS)
-    assert schedule.accept(chunk(1, 0.2), NOW_NS).reason is Reason.CHUNK_STALE
+    assert schedule.accept(chunk(1, 0.2), NOW_NS).reason is Reason.NO_TASK
