@@ -13,7 +13,7 @@ from trajectories import ARMS, CELL, HOME, NOW_NS, set_time
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from harmowam_bringup.auditor.curve import Curve, Points
-from harmowam_bringup.auditor.forward_kinematics import ELBOW, ForwardKinematics, _find
+from harmowam_bringup.auditor.forward_kinematics import ForwardKinematics, _find
 from harmowam_core.kinematics import Kinematics
 from harmowam_sim.driver import TrajectoryDriver
 
@@ -118,7 +118,7 @@ def test_elbows_are_where_the_robots_description_has_them(random_joints: tuple[n
     q, rates = random_joints
     poses = ForwardKinematics(CELL).poses(q, rates)
     model = pin.buildModelFromUrdf(str(_find(CELL.urdf)))
-    data, elbow = model.createData(), model.getFrameId(ELBOW)
+    data, elbow = model.createData(), model.getFrameId(CELL.safety.elbow_link)
     for row in range(len(q)):
         for arm, span in enumerate((slice(0, 7), slice(7, 14))):
             jacobian = pin.computeFrameJacobian(model, data, q[row, span], elbow, pin.LOCAL_WORLD_ALIGNED)
