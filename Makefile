@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup assets test demo bench soak doctor lock clean
+.PHONY: help setup assets test faults demo bench soak doctor lock clean
 
 TASK ?= pick_fruit
 ENVIRONMENT ?= in_domain
@@ -17,6 +17,9 @@ setup:   ## environment, workspace, robot models; seconds when nothing changed
 
 test: setup  ## lint, types, all tests; PYTEST_ARGS="src/harmowam_core -k codec" for some
 	@scripts/test.sh $(PYTEST_ARGS)
+
+faults: setup ## the fault catalogue over DDS, on a machine without other work
+	@scripts/test.sh -m faults src/harmowam_bringup
 
 demo: setup  ## the whole graph closed-loop; TASK=pick_fruit ENVIRONMENT=in_domain SEED=0
 	@$(RUN) harmowam demo --task $(TASK) --environment $(ENVIRONMENT) --seed $(SEED)

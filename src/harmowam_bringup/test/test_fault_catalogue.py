@@ -12,6 +12,8 @@ from harmowam_bringup.faults.catalogue import SCENARIOS
 from harmowam_bringup.faults.fault_graph import FaultGraph
 from harmowam_bringup.faults.scenario import Scenario
 
+pytestmark = pytest.mark.faults
+
 # Those with a settable clock last: they need a graph of their own.
 CASES = [
     pytest.param(kind, number, id=f"{kind.row}-{kind.name}" + (f"-{variant}" if variant else ""))

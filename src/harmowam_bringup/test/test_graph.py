@@ -34,7 +34,7 @@ def test_demo_leaves_its_results_and_says_that_the_task_failed(stand_ins: Path, 
     assert result.exit_code == 1, result.output
     assert "all nodes are active" in result.output and "reactive" in result.output and "predictive" in result.output
     latest = tmp_path / "latest"
-    assert {path.name for path in latest.iterdir()} == {"summary.json", "video.mp4", "report.html", "nodes.log", "states.npz"}
+    assert {path.name for path in latest.iterdir()} == {"summary.json", "video.mp4", "report.html", "nodes.log", "states.npz", "bag"}
     summary = json.loads((latest / "summary.json").read_text())
     assert summary == json.loads((tmp_path / "copy.json").read_text())
     assert summary["success"] is False and summary["score"] == 0 and summary["outcome"] == {"name": "SUCCEEDED", "why": "stood still"}
@@ -108,4 +108,4 @@ def test_a_cell_without_a_log_is_no_silent_loss_of_the_video(tmp_path: Path) -> 
     """The stand-in cell writes no state log: report and summary are there, and the error says what is missing."""
     result = run(app, ["demo", "--out", str(tmp_path)])
     assert result.exit_code == 3 and "states.npz" in result.output
-    assert {path.name for path in (tmp_path / "latest").iterdir()} == {"summary.json", "report.html", "nodes.log"}
+    assert {path.name for path in (tmp_path / "latest").iterdir()} == {"summary.json", "report.html", "nodes.log", "bag"}

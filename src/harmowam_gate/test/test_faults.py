@@ -17,6 +17,7 @@ from harmowam_core.status import Outcome, Reason, Status
 from harmowam_gate.arbiter import ResetRefused
 
 MS = 1_000_000
+ARMS = np.repeat([1.0, 0.0], [14, 2])  # joint states hold the arms' joints and then a finger each
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_a_restarted_driver_latches_a_moving_arm(moving, how):
     if how == "jump":
         state = moving.measure()
         moving.now_ns += 5 * MS
-        moving.arbiter.on_joint_state(replace(state, stamp_ns=moving.now_ns, positions=state.positions + 0.2))
+        moving.arbiter.on_joint_state(replace(state, stamp_ns=moving.now_ns, positions=state.positions + 0.2 * ARMS))
     else:
         moving.arbiter.on_joint_state(moving.measure())
         moving.arbiter.watch.on_driver_restarted()
@@ -164,7 +165,7 @@ def test_a_reset_takes_the_measured_joints_and_only_those_of_a_resting_arm(movin
     moving.arbiter.on_joint_state(replace(state, velocities=state.velocities + 0.2))
     with pytest.raises(ResetRefused, match="speed"):
         moving.arbiter.reset(moving.now_ns)
-    pushed = replace(state, stamp_ns=state.stamp_ns + 1, positions=state.positions + 0.03)
+    pushed = replace(state, stamp_ns=state.stamp_ns + 1, positions=state.positions + 0.03 * ARMS)
     moving.arbiter.on_joint_state(pushed)
     moving.arbiter.reset(moving.now_ns)
     assert moving.arbiter._mover.set_point(moving.now_ns).positions == pytest.approx(pushed.positions[:14])
