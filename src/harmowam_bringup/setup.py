@@ -3,7 +3,7 @@ from glob import glob
 from setuptools import find_packages, setup
 
 package = "harmowam_bringup"
-shared = {folder: glob(f"{folder}/*") for folder in ("launch", "rviz")}
+shared = {folder: glob(f"{folder}/*") for folder in ("launch", "config", "rviz")}
 
 setup(
     name=package,

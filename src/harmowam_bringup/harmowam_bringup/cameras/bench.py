@@ -56,9 +56,9 @@ def measure(seconds: float, console: Console) -> dict[str, Any]:
     domain = free_domain()
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
+    expect_large_images()  # as the node's own main does, and as who listens to full-size images should
     counter = spawn.Process(target=_count, args=(domain, there), daemon=True)
     counter.start()
-    expect_large_images()  # as the node's own main does; the subscriber has what everybody has
     bus = SoftwareBus()
     devices = [SoftwareCamera(str(101 + k)) for k in range(len(CAMERAS))]
     for device in devices:
