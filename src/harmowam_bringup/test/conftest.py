@@ -65,7 +65,7 @@ def stand_ins(make_package: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
         auditor_node=program("-m", "harmowam_bringup.auditor.auditor_node"),
         planner_node=program("-m", "harmowam_bringup.planning.planner_node"),
     )
-    for folder in ("launch", "rviz"):
+    for folder in ("launch", "config", "rviz"):
         (prefix / "share/harmowam_bringup" / folder).symlink_to(SOURCE / folder)
     return prefix.parent
 
