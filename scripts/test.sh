@@ -14,11 +14,5 @@ echo "== pytest"
 export OMP_NUM_THREADS=1 LP_NUM_THREADS=1
 # Graphs of other users on this network must not be heard. Above 101, DDS ports meet those that Linux hands out.
 export ROS_DOMAIN_ID=${ROS_DOMAIN_ID:-$((RANDOM % 101 + 1))} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
-if [ $# -gt 0 ]; then
-    python -m pytest "$@" || failed=1
-else
-    python -m pytest src --ignore src/harmowam_training || failed=1
-    # No graph in these, and minutes of computing: both cores may be at it.
-    python -m pytest -n 2 --dist worksteal src/harmowam_training || failed=1
-fi
+python -m pytest "${@:-src}" || failed=1
 exit $failed
