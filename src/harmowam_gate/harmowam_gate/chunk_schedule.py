@@ -96,9 +96,7 @@ class ChunkSchedule:
             return Verdict.refused(Reason.MALFORMED, -age_s, CLOCK_SLACK_NS * 1e-9, text)
         if chunk.stamp_ns < self._not_before_ns:
             early_s = (self._not_before_ns - chunk.stamp_ns) * 1e-9
-            return Verdict.refused(
-                Reason.NO_TASK, early_s, 0.0, f"chunk {chunk.chunk_id} was seen {early_s:.2f} s before the task began"
-            )
+            return Verdict.refused(Reason.NO_TASK, early_s, 0.0, f"chunk {chunk.chunk_id} was seen {early_s:.2f} s before the task began")
         return Verdict()
 
     def _check_steps(self, path: PosePath) -> Verdict:

@@ -9,7 +9,6 @@ from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
-from rclpy.task import Future
 
 from harmowam_core.lifecycle import ManagedNode
 from harmowam_core.status import Outcome
@@ -18,15 +17,16 @@ from harmowam_gate.arbiter import Arbiter, ArbiterOutput
 
 @dataclass
 class _Goal:
-    """A caller's goal and where its outcome goes: (outcome, why, duration_s)."""
+    """A caller's goal and when it started, ns."""
 
     handle: ServerGoalHandle
-    done: Future
-    started_ns: int = 0
+    started_ns: int
 
 
 class GoalServer(ABC):
     """Serves one action; ``attend`` and ``report`` are called from the arbiter's tick, with its steady time, ns.
+
+    A goal's ``execute`` is called once its outcome is known: an executor polls coroutines that wait, for as long as they do.
 
     action: the action's type; what: one goal in a word, for the log; refusal: what ``_start`` raises for a goal that cannot run.
     """
@@ -38,8 +38,15 @@ class GoalServer(ABC):
     def __init__(self, node: ManagedNode, arbiter: Arbiter, topic: str) -> None:
         self._node, self._arbiter = node, arbiter
         self._running: _Goal | None = None
-        self._queue: deque[_Goal] = deque()
-        ActionServer(node, self.action, topic, self._execute, cancel_callback=lambda _: CancelResponse.ACCEPT)
+        self._queue: deque[ServerGoalHandle] = deque()
+        ActionServer(
+            node,
+            self.action,
+            topic,
+            lambda _: None,
+            handle_accepted_callback=self._queue.append,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+        )
 
     @abstractmethod
     def _start(self, request: Any, now_ns: int) -> str:
@@ -62,15 +69,15 @@ class GoalServer(ABC):
         if self._running is not None and self._running.handle.is_cancel_requested:
             self.stop(Outcome.CANCELLED, "cancelled by the caller", now_ns)
         while self._queue:
-            goal = self._queue.popleft()
+            handle = self._queue.popleft()
             try:
-                text = self._start(goal.handle.request, now_ns)
+                text = self._start(handle.request, now_ns)
             except self.refusal as error:
                 self._node.get_logger().warning(f"{self.what} refused: {error}")
-                goal.done.set_result((Outcome.REFUSED, str(error), 0.0))
+                self._answer(handle, Outcome.REFUSED, str(error), 0.0)
                 continue
             self._node.get_logger().info(text)
-            goal.started_ns, self._running = now_ns, goal
+            self._running = _Goal(handle, now_ns)
 
     def report(self, output: ArbiterOutput, now_ns: int) -> None:
         """Tell the caller how it goes, or how it ended."""
@@ -89,18 +96,18 @@ class GoalServer(ABC):
             return
         duration_s = (now_ns - self._running.started_ns) * 1e-9
         self._node.get_logger().info(f"{self.what} ended after {duration_s:.1f} s: {outcome.name}: {why}")
-        self._running.done.set_result((outcome, why, duration_s))
+        self._answer(self._running.handle, outcome, why, duration_s)
         self._running = None
         self._ended()
 
-    async def _execute(self, handle: ServerGoalHandle) -> Any:
-        goal = _Goal(handle, Future())
-        self._queue.append(goal)
-        outcome, why, duration_s = await goal.done
-        if outcome is Outcome.SUCCEEDED:
-            handle.succeed()
-        elif handle.is_cancel_requested:
-            handle.canceled()
-        else:
-            handle.abort()
-        return self.action.Result(outcome=int(outcome), why=why, duration_s=duration_s)
+    def _answer(self, handle: ServerGoalHandle, outcome: Outcome, why: str, duration_s: float) -> None:
+        def conclude(_: ServerGoalHandle) -> Any:
+            if outcome is Outcome.SUCCEEDED:
+                handle.succeed()
+            elif handle.is_cancel_requested:
+                handle.canceled()
+            else:
+                handle.abort()
+            return self.action.Result(outcome=int(outcome), why=why, duration_s=duration_s)
+
+        handle.execute(conclude)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -22,9 +23,9 @@ REACHED_M, REACHED_RAD = 1e-3, 1e-2  # closer than the arm itself tracks
 class JointPath:
     """Joint positions, velocities and accelerations from ``start_ns`` to ``end_ns``."""
 
-    def __init__(self, times_ns: NDArray[np.int64], joints: Float64, smoothing_hz: float) -> None:
-        """Through ``joints`` (K, N) at evenly spaced times; noise at ``smoothing_hz`` is halved, more above."""
-        self.start_ns, self.end_ns = int(times_ns[0]), int(times_ns[-1])
+    def __init__(self, times_ns: NDArray[np.int64], joints: Float64, smoothing_hz: float, end_ns: float = math.inf) -> None:
+        """Through ``joints`` (K, N) at evenly spaced times, up to ``end_ns``; noise at ``smoothing_hz`` is halved, more above."""
+        self.start_ns, self.end_ns = int(times_ns[0]), int(min(times_ns[-1], end_ns))
         seconds = (times_ns - times_ns[0]) * 1e-9
         smooth = _smoother(len(times_ns), float(seconds[1]), smoothing_hz) @ joints
         self._spline = CubicSpline(seconds, smooth, bc_type="not-a-knot" if len(seconds) > 3 else "natural")
@@ -56,7 +57,7 @@ def joint_path(path: PosePath, kinematics: Kinematics, start: Float64, smoothing
             break
         joints.append(found.q)
     if len(joints) == len(path.times_ns) or len(joints) >= FEWEST_TARGETS:
-        return JointPath(path.times_ns[: len(joints)], np.array(joints), smoothing_hz)
+        return JointPath(path.times_ns[: len(joints)], np.array(joints), smoothing_hz, path.end_ns)
     return Verdict.refused(Reason.UNREACHABLE, error_m, REACHED_M, f"target {len(joints)} is {error_m:.3f} m out of reach")
 
 

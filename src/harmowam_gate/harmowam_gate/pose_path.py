@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,16 @@ PAST_KEPT = 3
 
 @dataclass(frozen=True)
 class PosePath:
-    """times_ns: (K,) int64, increasing; positions (K, A, 3) m; orientations (K, A, 4) xyzw; grippers (K, A) openings in [0, 1]."""
+    """times_ns: (K,) int64, increasing; positions (K, A, 3) m; orientations (K, A, 4) xyzw; grippers (K, A) openings in [0, 1].
+
+    It is followed no further than ``end_ns``; targets after that only tell noise from motion.
+    """
 
     times_ns: NDArray[np.int64]
     positions: Float64
     orientations: Float64
     grippers: Float64
+    end_ns: float = math.inf
 
     @staticmethod
     def of(chunk: ActionChunk) -> PosePath:
@@ -32,14 +37,11 @@ class PosePath:
     def since(self, time_ns: int) -> PosePath:
         """Without what is past at ``time_ns``, but for the last few targets, which tell noise from motion."""
         first = max(int(np.searchsorted(self.times_ns, time_ns, side="right")) - PAST_KEPT, 0)
-        return PosePath(self.times_ns[first:], self.positions[first:], self.orientations[first:], self.grippers[first:])
+        return PosePath(self.times_ns[first:], self.positions[first:], self.orientations[first:], self.grippers[first:], self.end_ns)
 
     def until(self, time_ns: int) -> PosePath | None:
-        """Without what is due later than ``time_ns``; None where fewer than two targets are left."""
-        last = int(np.searchsorted(self.times_ns, time_ns, side="right"))
-        if last < 2:
-            return None
-        return PosePath(self.times_ns[:last], self.positions[:last], self.orientations[:last], self.grippers[:last])
+        """To be followed until ``time_ns`` at most; None where that is before its second target."""
+        return replace(self, end_ns=min(time_ns, self.end_ns)) if time_ns >= self.times_ns[1] else None
 
     def at(self, times_ns: NDArray[np.int64]) -> PosePath:
         """Interpolated at other times, which must lie within this path's: straight lines, the shortest turns."""
@@ -52,6 +54,7 @@ class PosePath:
             (1 - part) * self.positions[index] + part * self.positions[index + 1],
             blend_quaternions(self.orientations[index], self.orientations[index + 1], part),
             (1 - part[..., 0]) * self.grippers[index] + part[..., 0] * self.grippers[index + 1],
+            self.end_ns,
         )
 
     def opening(self, time_ns: int) -> Float64:
@@ -80,4 +83,5 @@ def mean_path(a: PosePath, b: PosePath) -> PosePath | None:
         (mine.positions + other.positions) / 2,
         blend_quaternions(mine.orientations, other.orientations, 0.5),
         (mine.grippers + other.grippers) / 2,
+        min(a.end_ns, b.end_ns),
     )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from harmowam_gate.joint_path import joint_path
 from harmowam_gate.pose_path import PosePath, blend_quaternions, mean_path
 
 S = 1_000_000_000
@@ -29,6 +30,22 @@ def test_between_targets_it_is_straight():
 def test_since_keeps_three_past_targets():
     assert path(0.0).since(S // 2).times_ns[0] == 3 * S // 10
     assert len(path(0.0).since(0).times_ns) == 12
+
+
+def test_a_path_followed_in_part_is_the_same_curve_there(kinematics):
+    """All targets tell noise from motion, also those that drift says not to go to."""
+    start = kinematics.home()
+    positions, orientations = (np.tile(part, (12, 1, 1)) for part in kinematics.forward(start))
+    positions[:, :, 0] += np.random.default_rng(0).normal(0, 0.005, (12, 2)) + 0.01 * np.arange(12)[:, None]
+    whole = PosePath(np.arange(1, 13) * S // 10, positions, orientations, np.ones((12, 2)))
+    part = whole.until(S // 2)
+    assert whole.until(S // 10) is None
+    assert part.since(S // 4).end_ns == part.until(S).end_ns == part.at(np.array([S // 4])).end_ns == S // 2
+    assert mean_path(whole, part).end_ns == mean_path(part, whole).end_ns == S // 2
+    all_of_it, beginning = (joint_path(path, kinematics, start, 2.0) for path in (whole, part))
+    assert (all_of_it.end_ns, beginning.end_ns) == (12 * S // 10, S // 2)
+    times_ns = np.arange(S // 10, S // 2, S // 100)
+    assert np.array_equal(np.array(all_of_it.at(times_ns)), np.array(beginning.at(times_ns)))
 
 
 @given(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5), st.booleans())

@@ -146,6 +146,7 @@ def _count(domain: int, pipe: Connection) -> None:
     from sensor_msgs.msg import Image
 
     from harmowam_core import topics
+
     # Best effort, as the graph's nodes listen, but deep: a reader that was not scheduled for a while is no loss of the node's.
     every_message = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
     rclpy.init(args=[], domain_id=domain)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rclpy.action import ActionClient, ActionServer, CancelResponse
 from rclpy.action.client import ClientGoalHandle
 from rclpy.action.server import ServerGoalHandle
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 from sensor_msgs.msg import JointState as JointStateMsg
 
@@ -188,7 +189,7 @@ class PlannerNode(ManagedNode):
 
 def main() -> None:
     """Run the node."""
-    run(PlannerNode)
+    run(PlannerNode, executor_class=SingleThreadedExecutor)  # its actions wait in coroutines
 
 
 if __name__ == "__main__":
