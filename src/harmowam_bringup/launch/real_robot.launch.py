@@ -8,6 +8,7 @@ with a sentence on what to install, plug in or switch on. Needs ROS 2 Jazzy; doc
 """
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -36,7 +37,7 @@ ARGUMENTS = (
     ("weights_directory", "", "folder of the weights; empty for those that ship with the preset", None),
     ("device", "cpu", "where the models run", ["cpu", "cuda"]),
     ("backend", "openvino", "what runs the networks", ["torch", "torch_bf16", "openvino", "onnx", "onnxruntime", "tensorrt"]),
-    ("joint_state_max_age", "0.04", "age in s at which the arbiter takes a moving arm for lost", None),
+    ("joint_state_max_age", "0.035", "age in s at which the arbiter takes a moving arm for lost", None),
     ("arms", "true", "start the arm driver; false if it runs already", SWITCH),
     (
         "cameras",
@@ -103,9 +104,21 @@ def start_hardware(given: dict[str, str], out: Path) -> list:
     # The graph reads the profile by name, and finds the one that was checked.
     return [
         SetEnvironmentVariable("HARMOWAM_CELLS", plan["cells"]),
+        *large_images(),
         *nodes,
         alive,
         when_done(alive, lambda: start_policy(given, plan["profile"])),
+    ]
+
+
+def large_images() -> list:
+    """Room for pictures of 640x480 in Fast DDS, for all that send or hear them, unless the environment has profiles of its own."""
+    if "FASTRTPS_DEFAULT_PROFILES_FILE" in os.environ:
+        return []
+    return [
+        SetEnvironmentVariable(
+            "FASTRTPS_DEFAULT_PROFILES_FILE", PathJoinSubstitution([FindPackageShare("harmowam_bringup"), "config", "fastdds.xml"])
+        )
     ]
 
 

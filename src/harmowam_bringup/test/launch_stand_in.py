@@ -85,7 +85,8 @@ class Run:
             elif entity.kind == "RegisterEventHandler":
                 self.handlers.append(entity.args[0])
             elif entity.kind == "SetEnvironmentVariable":
-                self.environment[entity.args[0]] = entity.args[1]
+                value = entity.args[1]
+                self.environment[entity.args[0]] = value if isinstance(value, str) else value.perform(self)
             elif entity.kind == "LogInfo":
                 self.said.append(entity.options["msg"])
             elif entity.kind == "Shutdown":

@@ -62,6 +62,7 @@ def test_each_step_waits_for_the_one_before(launched: Callable[..., Run]) -> Non
     run = launched()
     hardware = ["profile prepare", "robot_state_publisher", "ros2_control_node", "spawner", "camera_node", "wait sensors"]
     assert run.names() == hardware
+    assert run.environment["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("/config/fastdds.xml")
     assert (Path(run.environment["HARMOWAM_CELLS"]) / "franka_dual.yaml").read_text().count("12340") == 1
     assert run.process("wait", "sensors").options["cmd"][3:] == ["--cell", "franka_dual", "--timeout", "30.0"]
     run.end(run.process("wait", "sensors"))

@@ -7,6 +7,7 @@ its main is ``run(TheNode)``.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -247,6 +248,9 @@ def run(
 
     def note(number: int, _: FrameType | None) -> None:
         signalled.append(number)
+
+    # A reader that is killed keeps buffers of its writers' shared memory: cameras then fall silent for everybody else.
+    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
 
     # rclpy's own handlers would invalidate the context at once, and with it the last messages of an orderly shutdown.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

@@ -140,7 +140,7 @@ class Imagination:
         check_array("latents", self.latents, (len(self.frames), None, None))
         check_array("hidden", self.hidden, (self.latents.shape[1], None))
         if not self.frame_period_s > 0:
-            raise StageError(f"frame_period_s is {self.frame_period_s}, expected > 0")
+            raise StageError(f"frame_period_s is {self.frame_period_s}, expected a finite number > 0")
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class ActionChunk:
         if not ((self.grippers >= 0) & (self.grippers <= 1)).all():
             raise StageError("grippers must be openings in [0, 1]")
         if not self.period_s > 0:
-            raise StageError(f"period_s is {self.period_s}, expected > 0")
+            raise StageError(f"period_s is {self.period_s}, expected a finite number > 0")
 
     @property
     def horizon(self) -> int:

@@ -282,8 +282,8 @@ def change(message: Any, path: str, value: Any) -> Any:
         ("positions", array("f", [0.0] * 5), "chunk.positions has 5 values, expected 6 for 2 steps of 1 arms"),
         ("positions.4", math.nan, r"positions\[1, 0, 1\] is nan"),
         ("orientations", array("f", [0.0] * 8), "quaternion of length 0"),
-        ("period_s", 0.0, "period_s is 0.0, expected > 0"),
-        ("period_s", math.nan, "period_s is nan, expected > 0"),
+        ("period_s", 0.0, "period_s is 0.0, expected a finite number > 0"),
+        ("period_s", math.nan, "period_s is nan, expected a finite number > 0"),
     ],
 )
 def test_malformed_chunk_is_refused_by_name(path: str, value: Any, match: str) -> None:

@@ -78,6 +78,7 @@ class Arbiter:
         self._progress = TaskProgress(self.settings.done_transit_s)
         self._score, self._score_ns = math.nan, 0
         self._latched: Decision | None = None
+        self._last: tuple[Decision, Choice | None] = (decide(False, None, ()), None)
         self._refusal = Verdict()
         self._task_id, self._instruction = 0, ""
         self._started_ns, self._deadline_ns = 0, 0
@@ -265,6 +266,10 @@ class Arbiter:
         self._trajectories += arm is not None
         return ArbiterOutput(arm, None, self._report(now_ns, decision, None), outcome, why)
 
+    def state(self, now_ns: int) -> GateReport:
+        """What the last tick decided, and what was refused since."""
+        return self._report(now_ns, *self._last)
+
     def paths(self, now_ns: int) -> dict[Expert, PosePath]:
         """What is left of each expert's path, for display."""
         return self._selection.paths(now_ns)
@@ -345,6 +350,7 @@ class Arbiter:
         return None if motion is None else motion.trajectory(self._cell.finger_joint_names)
 
     def _report(self, now_ns: int, decision: Decision, choice: Choice | None) -> GateReport:
+        self._last = decision, choice
         chunks = {expert: chunk for expert in Expert if (chunk := self._selection.newest(expert)) is not None}
         return report(
             now_ns,

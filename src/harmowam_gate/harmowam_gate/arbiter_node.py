@@ -147,10 +147,12 @@ class ArbiterNode(PolicyNode):
                     raise StageError(f"chunk.source is {chunk.source.value} on the topic of the {expert.value} expert")
             except StageError as error:
                 self.arbiter.on_bad_chunk(expert, _reason(error), str(error))
+                self._publish_state(self.arbiter.state(time.monotonic_ns()))
                 raise
             verdict = self.arbiter.on_chunk(replace(chunk, stamp_ns=self._steady(chunk.stamp_ns)), time.monotonic_ns())
             self.health.event(f"{expert.value} chunk")
             if not verdict.ok and verdict.reason is not Reason.NO_TASK and self.arbiter.task_id:
+                self._publish_state(self.arbiter.state(time.monotonic_ns()))
                 raise StageError(f"refused ({verdict.reason.name}): {verdict.text}")
 
     def _on_liveliness(self, expert: Expert, event: Any) -> None:
@@ -237,7 +239,10 @@ class ArbiterNode(PolicyNode):
             if trajectory is not None:
                 publisher.publish(trajectory_to_message(replace(trajectory, stamp_ns=self.clock.to_stamp(trajectory.stamp_ns))))
                 self.health.event(what)
-        self._state = replace(output.state, stamp_ns=self.clock.to_stamp(output.state.stamp_ns))
+        self._publish_state(output.state)
+
+    def _publish_state(self, state: GateState) -> None:
+        self._state = replace(state, stamp_ns=self.clock.to_stamp(state.stamp_ns))
         self._states.publish(gate_state_to_message(self._state))
 
     def _drain_joint_states(self) -> None:

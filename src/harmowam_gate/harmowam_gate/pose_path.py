@@ -31,8 +31,8 @@ class PosePath:
     def of(chunk: ActionChunk) -> PosePath:
         """All targets of a chunk at the times they are due."""
         times_ns = np.array([chunk.target_time_ns(index) for index in range(chunk.horizon)], dtype=np.int64)
-        arrays = (np.asarray(array, dtype=np.float64) for array in (chunk.positions, chunk.orientations, chunk.grippers))
-        return PosePath(times_ns, *arrays)
+        positions, orientations, grippers = (np.asarray(a, dtype=np.float64) for a in (chunk.positions, chunk.orientations, chunk.grippers))
+        return PosePath(times_ns, positions, orientations, grippers)
 
     def since(self, time_ns: int) -> PosePath:
         """Without what is past at ``time_ns``, but for the last few targets, which tell noise from motion."""
