@@ -36,7 +36,7 @@ def test_the_seed_decides_everything() -> None:
     assert kinds == set(CHUNK_KINDS)
 
 
-@pytest.mark.parametrize("how", set(CHUNK_KINDS) - {"sound"})
+@pytest.mark.parametrize("how", sorted(set(CHUNK_KINDS) - {"sound"}))
 def test_every_kind_differs_from_a_sound_chunk(how: str) -> None:
     sound, other = (chunk_message(CELL, a_chunk(kind, 0.3), 10**12, 5) for kind in ("sound", how))
     assert repr(sound) != repr(other)

@@ -36,6 +36,7 @@ from harmowam_core.stages import (
     Imagination,
     JointState,
     JointTrajectory,
+    NotFiniteError,
     Phase,
     StageError,
     UInt8,
@@ -197,7 +198,7 @@ def joint_state_from_message(message: JointStateMsg, names: Sequence[str] | None
         values[field] = np.array(getattr(message, field), np.float64)[index]
         for name, value in zip(wanted, values[field], strict=True):
             if not np.isfinite(value):
-                raise StageError(f"joint_states.{field} of '{name}' is {value}, expected a finite number")
+                raise NotFiniteError(f"joint_states.{field} of '{name}' is {value}, expected a finite number")
     return JointState(stamp_from_message(message.header.stamp), wanted, values["position"], values["velocity"])
 
 

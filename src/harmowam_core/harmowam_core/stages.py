@@ -9,6 +9,7 @@ rad; ``stamp_ns`` is the time of the *observation* a stage derives from, in ns; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -28,6 +29,10 @@ HELD_OPENING = (0.06, 0.90)
 
 class StageError(ValueError):
     """A stage value is malformed; the message names the field, what it is and what it must be."""
+
+
+class NotFiniteError(StageError):
+    """A number is NaN or infinite."""
 
 
 class Expert(str, Enum):
@@ -55,7 +60,15 @@ def check_array(name: str, value: Any, shape: tuple[int | None, ...], kind: str 
         raise StageError(f"{name} has dtype {value.dtype}, expected kind '{kind}'")
     if kind == "f" and not np.isfinite(value).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-        raise StageError(f"{name}{list(index)} is {value[index]}, expected finite numbers")
+        raise NotFiniteError(f"{name}{list(index)} is {value[index]}, expected finite numbers")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise StageError unless ``value`` is a finite number above 0."""
+    if not math.isfinite(value):
+        raise NotFiniteError(f"{name} is {value}, expected a finite number > 0")
+    if not value > 0:
+        raise StageError(f"{name} is {value}, expected a finite number > 0")
 
 
 def check_unit_quaternions(name: str, value: Float32) -> None:
@@ -139,8 +152,7 @@ class Imagination:
         check_array("frames", self.frames, (None, None, None, 3), "u")
         check_array("latents", self.latents, (len(self.frames), None, None))
         check_array("hidden", self.hidden, (self.latents.shape[1], None))
-        if not self.frame_period_s > 0:
-            raise StageError(f"frame_period_s is {self.frame_period_s}, expected a finite number > 0")
+        check_positive("frame_period_s", self.frame_period_s)
 
 
 @dataclass(frozen=True)
@@ -168,8 +180,7 @@ class ActionChunk:
         check_array("grippers", self.grippers, (steps, arms))
         if not ((self.grippers >= 0) & (self.grippers <= 1)).all():
             raise StageError("grippers must be openings in [0, 1]")
-        if not self.period_s > 0:
-            raise StageError(f"period_s is {self.period_s}, expected a finite number > 0")
+        check_positive("period_s", self.period_s)
 
     @property
     def horizon(self) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harmowam_core.cell import Cell
 from harmowam_core.kinematics import Kinematics
-from harmowam_core.stages import ActionChunk, Drift, Expert, JointState, JointTrajectory
+from harmowam_core.stages import ActionChunk, Drift, Expert, JointState, JointTrajectory, NotFiniteError, StageError
 from harmowam_core.status import GateState as GateReport
 from harmowam_core.status import Outcome, Reason, Status
 from harmowam_gate.decision import Condition, Decision, decide, why_not_reset
@@ -154,9 +154,14 @@ class Arbiter:
         """Measured joints of all arms and fingers; StageError for missing joints."""
         self.watch.on_joint_state(state)
 
-    def on_bad_joint_state(self, reason: Reason, text: str) -> None:
+    def loses_arm(self, now_ns: int) -> bool:
+        """Whether a moving arm's joint states are too old, and no tick has said so yet."""
+        old = not self.watch.joint_state_age_s(now_ns) <= self.settings.joint_state_max_age_s
+        return old and self._latched is None and self._mover.engaged(now_ns)
+
+    def on_bad_joint_state(self, error: StageError) -> None:
         """Joint states came that cannot be used."""
-        self.watch.on_bad_joint_state(self._note(Verdict.refused(reason, math.nan, math.nan, text)))
+        self.watch.on_bad_joint_state(self._note(_refusal(error)))
 
     def on_gate_score(self, score: float, stamp_ns: int) -> None:
         """The gate's score of the observation at ``stamp_ns``; one that isn't in [0, 1] or comes late is refused."""
@@ -176,9 +181,9 @@ class Arbiter:
         self.watch.judged(f"{chunk.source.value} chunks", verdict)
         return self._note(verdict)
 
-    def on_bad_chunk(self, expert: Expert, reason: Reason, text: str) -> None:
+    def on_bad_chunk(self, expert: Expert, error: StageError) -> None:
         """An expert's chunk that cannot be decoded."""
-        verdict = Verdict.refused(reason, math.nan, math.nan, text)
+        verdict = _refusal(error)
         self.watch.judged(f"{expert.value} chunks", verdict)
         self._note(verdict)
 
@@ -202,6 +207,18 @@ class Arbiter:
             return self._tick(now_ns)
         except Exception as error:  # whatever went wrong, the arm has to come to rest
             return self.fail(now_ns, error)
+
+    def checked(self, output: ArbiterOutput, started_ns: int, now_ns: int) -> ArbiterOutput:
+        """What to publish of a tick that took until now: a trajectory that leaves the last one at a moment that is past would be a jump."""
+        if output.arm_trajectory is None or now_ns < self._mover.next_ns(started_ns):
+            return output
+        self._mover.recall()
+        took_s, lead_s = (now_ns - started_ns) * 1e-9, self.settings.lead_s
+        state = output.state
+        if state.status is not Status.LATCHED:
+            text = f"holding: this tick took {took_s:.3f} s, limit {lead_s:.3f} s; what was sent before ends at rest"
+            state = replace(state, status=Status.HOLDING, reason=Reason.DEADLINE_MISSED, text=text, measured=took_s, limit=lead_s)
+        return replace(output, arm_trajectory=None, state=state)
 
     def fail(self, now_ns: int, error: Exception) -> ArbiterOutput:
         """Something is wrong with the arbiter itself: the arm brakes and stays."""
@@ -367,3 +384,8 @@ class Arbiter:
             sub_stage=self._progress.sub_stage if self._task_id else "",
             trajectories=self._trajectories,
         )
+
+
+def _refusal(error: StageError) -> Verdict:
+    reason = Reason.NOT_FINITE if isinstance(error, NotFiniteError) else Reason.MALFORMED
+    return Verdict.refused(reason, math.nan, math.nan, str(error))

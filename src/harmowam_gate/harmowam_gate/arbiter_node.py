@@ -49,6 +49,7 @@ from harmowam_gate.stamp_clock import StampClock
 from harmowam_gate.task_server import TaskServer
 
 MARKERS_PERIOD_S = 0.1
+ARM_PERIOD_S = 0.005
 GRAPH_PERIOD_S = 0.1
 MISMATCH_PERIOD_S = 0.5
 SAME_MOMENT_NS = 50_000_000  # images this close belong to one observation
@@ -110,6 +111,7 @@ class ArbiterNode(PolicyNode):
         self._tasks = TaskServer(self, self.arbiter, self._task_publisher)
         self._path_server = PathServer(self, self.arbiter, self.cell)
         self.create_timer(1.0 / self.value("rate"), self._tick, clock=STEADY)
+        self.create_timer(ARM_PERIOD_S, self._watch_arm, clock=STEADY)
         self.create_timer(GRAPH_PERIOD_S, self._watch_graph, clock=STEADY)
         self.create_timer(MISMATCH_PERIOD_S, self._watch_mismatches, clock=STEADY)
         self.create_timer(MARKERS_PERIOD_S, self._mark, clock=STEADY)
@@ -130,7 +132,7 @@ class ArbiterNode(PolicyNode):
                 state = joint_state_from_message(message)
                 self.arbiter.on_joint_state(JointState(self._steady(state.stamp_ns), state.names, state.positions, state.velocities))
             except StageError as error:
-                self.arbiter.on_bad_joint_state(_reason(error), str(error))
+                self.arbiter.on_bad_joint_state(error)
                 raise
             with self._inputs_lock:
                 self._assembler.add_joint_state(state)
@@ -146,7 +148,7 @@ class ArbiterNode(PolicyNode):
                 if chunk.source is not expert:
                     raise StageError(f"chunk.source is {chunk.source.value} on the topic of the {expert.value} expert")
             except StageError as error:
-                self.arbiter.on_bad_chunk(expert, _reason(error), str(error))
+                self.arbiter.on_bad_chunk(expert, error)
                 self._publish_state(self.arbiter.state(time.monotonic_ns()))
                 raise
             verdict = self.arbiter.on_chunk(replace(chunk, stamp_ns=self._steady(chunk.stamp_ns)), time.monotonic_ns())
@@ -219,6 +221,7 @@ class ArbiterNode(PolicyNode):
         self._tasks.attend(now_ns)
         self._path_server.attend(now_ns)
         output = self.arbiter.tick(now_ns)
+        output = self.arbiter.checked(output, now_ns, time.monotonic_ns())
         try:
             self._send(output)
         except Exception as error:  # what cannot be sent must not end the node
@@ -251,6 +254,13 @@ class ArbiterNode(PolicyNode):
             while (taken := self._joint_states.handle.take_message(self._joint_states.msg_type, False)) is not None:
                 self._receive_joint_state(taken[0])
 
+    def _watch_arm(self) -> None:
+        """An arm that is lost just after a tick is not lost for another period."""
+        if self.arbiter.loses_arm(time.monotonic_ns()):
+            self._drain_joint_states()
+            if self.arbiter.loses_arm(time.monotonic_ns()):
+                self._tick()
+
     def _watch_graph(self) -> None:
         self.arbiter.watch.on_publishers(self._graph.publishers())
         if self._graph.driver_restarted():
@@ -275,10 +285,6 @@ class ArbiterNode(PolicyNode):
         if self._state is not None and self._markers.get_subscription_count():
             paths = self.arbiter.paths(time.monotonic_ns())
             self._markers.publish(gate_markers(self.cell, paths, self._state, self.now_ns()))
-
-
-def _reason(error: StageError) -> Reason:
-    return Reason.NOT_FINITE if "finite" in str(error) else Reason.MALFORMED
 
 
 def main() -> None:

@@ -29,13 +29,14 @@ KEPT_NS = 500_000_000
 
 @dataclass
 class _Plan:
-    """Where to go on: what it was made of, how much slower than asked for, and until when the last trajectory follows it."""
+    """Where to go on: what it was made of, how much slower than asked for, until when the last trajectory (and the one before) follow it."""
 
     spline: JointSpline
     key: object
     expert: Expert | None
     slow_down: float
     followed_until_ns: int
+    followed_before_ns: int = 0
     published_ns: int | None = None
 
 
@@ -149,8 +150,14 @@ class Mover:
         if published is None:
             self._refused = (plan.key, verdict)
             return self.stop(now_ns), verdict
-        plan.followed_until_ns, plan.published_ns = brakes_ns, now_ns
+        plan.followed_before_ns, plan.followed_until_ns, plan.published_ns = plan.followed_until_ns, brakes_ns, now_ns
         return published, verdict
+
+    def recall(self) -> None:
+        """The trajectory made last was not sent: the one before holds."""
+        self._sent, self._stopping = self._before.pop(), False
+        if self._plan is not None:
+            self._plan.followed_until_ns, self._plan.published_ns = self._plan.followed_before_ns, None
 
     def stop(self, now_ns: int) -> JointTrajectory | None:
         """Brake to rest as soon as possible; None once nothing is left to brake."""

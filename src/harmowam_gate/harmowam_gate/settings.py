@@ -40,7 +40,7 @@ class ArbiterSettings(BaseModel):
         default=0.25, ge=0.1, le=3, description="How long fresh pictures may stay the same, pixel by pixel, while the arm moves."
     )
     frozen_image_m: float = Field(default=0.005, ge=0.001, le=0.1, description="How far a tool must move for its picture to change.")
-    joint_state_max_age_s: float = Field(default=0.035, ge=0.01, le=1, description="Age at which joint states count as lost.")
+    joint_state_max_age_s: float = Field(default=0.04, ge=0.01, le=1, description="Age at which joint states count as lost.")
     drift_high: float = Field(default=1.0, ge=0.1, le=100, description="Drift score above which less of a chunk is executed.")
     drift_execute_s: float = Field(default=0.6, ge=0.2, le=3, description="How much of a chunk is executed under drift.")
     drift_max_age_s: float = Field(default=2.0, ge=0.2, le=10, description="Age at which a drift score says nothing any more.")
@@ -63,12 +63,15 @@ class ArbiterSettings(BaseModel):
     max_slow_down: float = Field(default=3.0, ge=1, le=10, description="How much a path may be stretched in time to keep to the limits.")
     publish_s: float = Field(default=0.04, ge=0.005, le=0.1, description="How often a trajectory is sent while the plan stays the same.")
     rest_s: float = Field(default=0.5, ge=0.2, le=1, description="Every trajectory is at rest so long after it was sent.")
-    tracking_rad: float = Field(default=0.04, ge=0.005, le=1, description="Furthest that a joint may be from its set-point.")
+    tracking_rad: float = Field(default=0.03, ge=0.005, le=1, description="Furthest that a joint may be from its set-point.")
     tracking_lead_s: float = Field(
-        default=0.15, ge=0, le=1, description="The distance a joint will have from its set-point so much later counts, at its present speed."
+        default=0.15,
+        ge=0,
+        le=1,
+        description="How far a joint will be from its set-point so much later, at its present speed, counts.",
     )
     stall_s: float = Field(default=0.1, ge=0.03, le=2, description="Time without a tick after which everything waiting is discarded.")
-    deadline_slow_misses: int = Field(default=4, ge=1, le=1000, description="More ticks missed within 0.5 s slow the arm.")
+    deadline_slow_misses: int = Field(default=1, ge=1, le=1000, description="More ticks missed within 0.5 s slow the arm.")
     deadline_hold_misses: int = Field(default=10, ge=1, le=1000, description="More ticks missed within 0.5 s hold it.")
     slowed_pace: float = Field(default=0.5, ge=0.1, le=1, description="Share of the speed while ticks are missed.")
 

@@ -85,20 +85,21 @@ class Rig:
         names = self.cell.arm_joint_names + self.cell.finger_joint_names
         return JointState(self.now_ns, names, np.concatenate([position, self.fingers]), np.concatenate([velocity, [0.0, 0.0]]))
 
-    def tick(self) -> ArbiterOutput:
-        """One tick; checks what is published."""
+    def tick(self, took_ns: int = 0) -> ArbiterOutput:
+        """One tick that takes a while; checks what is published."""
         self.arbiter.on_joint_state(self.measure())
-        output = self.arbiter.tick(self.now_ns)
+        output = self.arbiter.checked(self.arbiter.tick(self.now_ns), self.now_ns, self.now_ns + took_ns)
         if output.arm_trajectory is not None:
             self.check(output.arm_trajectory)
             self.arm = Curve(output.arm_trajectory)
         if output.gripper_trajectory is not None:
             self.fingers = np.maximum(output.gripper_trajectory.positions[-1], self.object_m)
-        times_ns = self.now_ns + np.arange(0, TICK_NS, STEP_NS)
+        until_ns = max(-(-took_ns // TICK_NS), 1) * TICK_NS
+        times_ns = self.now_ns + np.arange(0, until_ns, STEP_NS)
         self.path.extend(np.tile(self.resting, (len(times_ns), 1)) if self.arm is None else self.arm.positions(times_ns))
         self.path_ns.extend(times_ns)
         self.outputs.append(output)
-        self.now_ns += TICK_NS
+        self.now_ns += until_ns
         return output
 
     def check(self, trajectory: JointTrajectory) -> None:

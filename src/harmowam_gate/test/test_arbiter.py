@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import Phase as HypothesisPhase
 from hypothesis import strategies as st
 
-from harmowam_core.stages import ActionChunk, Expert, Phase, StageError
+from harmowam_core.stages import ActionChunk, Expert, NotFiniteError, Phase, StageError
 from harmowam_core.status import Outcome, Reason, Status
 from harmowam_gate.arbiter import ArbiterSettings, TaskRefused
 
@@ -220,7 +220,7 @@ def test_joint_states_that_are_not_finite_latch_the_arm(make_rig):
     rig = make_rig(selector="predictive")
     rig.arbiter.start_task("go", rig.now_ns)
     drive(rig, 20, circle)
-    rig.arbiter.on_bad_joint_state(Reason.NOT_FINITE, "joint 3 is nan")
+    rig.arbiter.on_bad_joint_state(NotFiniteError("joint 3 is nan"))
     output = rig.arbiter.tick(rig.now_ns)
     assert (output.state.status, output.state.reason, output.outcome) == (Status.LATCHED, Reason.NOT_FINITE, Outcome.FAULT)
     assert output.arm_trajectory is not None and "joint 3 is nan" in output.state.text

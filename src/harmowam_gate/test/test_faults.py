@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import Phase as HypothesisPhase
 from hypothesis import strategies as st
 
-from harmowam_core.stages import Drift, Expert, StageError
+from harmowam_core.stages import Drift, Expert, NotFiniteError, StageError
 from harmowam_core.status import Outcome, Reason, Status
 from harmowam_gate.arbiter import ResetRefused
 
@@ -100,12 +100,12 @@ def test_experts_that_come_and_go_never_make_a_step(make_rig, seed, apart_m):
 
 def test_numbers_that_are_not_finite_latch_at_the_third_time_in_a_row(moving):
     for _ in range(2):
-        moving.arbiter.on_bad_chunk(REACTIVE, Reason.NOT_FINITE, "positions[0] is nan")
+        moving.arbiter.on_bad_chunk(REACTIVE, NotFiniteError("positions[0] is nan"))
     moving.arbiter.on_chunk(moving.chunk(REACTIVE, circle), moving.now_ns)
     for _ in range(2):
-        moving.arbiter.on_bad_chunk(REACTIVE, Reason.NOT_FINITE, "positions[0] is nan")
+        moving.arbiter.on_bad_chunk(REACTIVE, NotFiniteError("positions[0] is nan"))
     assert moving.tick().state.status in MOVING
-    moving.arbiter.on_bad_chunk(REACTIVE, Reason.NOT_FINITE, "positions[0] is nan")
+    moving.arbiter.on_bad_chunk(REACTIVE, NotFiniteError("positions[0] is nan"))
     output = moving.tick()
     assert (output.state.status, output.state.reason, output.outcome) == (Status.LATCHED, Reason.NOT_FINITE, Outcome.FAULT)
 
@@ -215,6 +215,18 @@ def test_missed_ticks_slow_then_hold_then_go_on(make_rig):
     assert rig.arbiter.watch.deadlines.total_missed == 5
     drive(rig, 15, lambda t: rig.left_tool()[-1], score=0.0)
     assert last(rig).status is Status.EXECUTING
+
+
+def test_a_trajectory_that_comes_too_late_is_not_sent_and_leaves_no_trace(moving):
+    """The rig checks that whatever is sent is continuous with what was sent before."""
+    for took_ns in (19 * MS, 40 * MS, 340 * MS):
+        moving.arbiter.on_chunk(moving.chunk(REACTIVE, circle), moving.now_ns)
+        output = moving.tick(took_ns)
+        late = took_ns > 20 * MS
+        assert (output.arm_trajectory is None) == late
+        assert (output.state.reason is Reason.DEADLINE_MISSED and output.state.status is Status.HOLDING) == late
+        drive(moving, 20, circle, score=0.0)
+        assert last(moving).status in MOVING
 
 
 def test_after_a_stall_the_arm_rests_and_nothing_that_waited_is_executed(make_rig):

@@ -8,12 +8,15 @@ import time
 from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_bringup.faults.fault_graph import FaultGraph
-from harmowam_bringup.faults.observer import StateSeen
+from harmowam_bringup.faults.observer import JointsSeen, StateSeen
 from harmowam_bringup.faults.scenario import PATIENCE_S, Reaction, Scenario
 from harmowam_core.cell import load_cell
 from harmowam_core.qos import COMMAND
 from harmowam_core.status import Reason, Status
 
+FAST_RAD_S = 0.15
+"""A slower joint is found out later: what is watched is how far it falls behind."""
+RECENT_NS = 50_000_000
 STILL_NS = 200_000_000
 """An arm that was still for so long has come to rest."""
 STOPPED_S = 2.0
@@ -21,14 +24,19 @@ RETURN_S = 30.0
 
 
 class ArmStuck(Scenario):
-    row, name, fault = 11, "arm_stuck", "the fastest joint's drive stays where it is; timed from when physics freezes it"
+    row, name, fault = 11, "arm_stuck", "a joint's drive stays where it is, at 0.15 rad/s or more; timed from when physics freezes it"
     expected = "LATCHED, TRACKING_ERROR"
     bound_s = 0.1
     stops = True
 
     def inject(self, graph: FaultGraph, variant: str) -> int:
-        fastest = graph.observer.joints(time.monotonic_ns() - 500_000_000)[-1].fastest
-        at_ns = time.monotonic_ns()
+        def fast(seen: JointsSeen) -> bool:
+            return seen.speed >= FAST_RAD_S and time.monotonic_ns() - seen.at_ns < RECENT_NS
+
+        moving = graph.first_joints(time.monotonic_ns() - RECENT_NS, fast, PATIENCE_S)
+        if moving is None:
+            raise RuntimeError(f"no joint moves at {FAST_RAD_S} rad/s")
+        at_ns, fastest = time.monotonic_ns(), moving.fastest
         done, why = graph.set_parameter("cell", "frozen_joints", fastest)
         if not done:
             raise RuntimeError(f"the cell does not freeze {fastest}: {why}")

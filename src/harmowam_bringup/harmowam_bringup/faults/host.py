@@ -21,7 +21,7 @@ from harmowam_bringup.faults.scenario import TICK_S, Reaction, Scenario
 from harmowam_bringup.session import isolated_environment
 from harmowam_core.status import Reason
 
-LOOPS, LOOPS_S = 16, 1.5
+LOOPS, LOOPS_S = 3, 1.5
 """Busy loops that share the arbiter's one processor, and when they end by themselves."""
 
 
@@ -37,12 +37,14 @@ class CpuStarved(Scenario):
         at_ns = time.monotonic_ns()
         _pin(self._pid, {processor})
         loop = ["timeout", str(LOOPS_S), "taskset", "-c", str(processor), "sh", "-c", "while :; do :; done"]
-        self._loops = [subprocess.Popen(loop) for _ in range(LOOPS)]
+        # Linux shares a processor between sessions, and nodes have one each.
+        self._loops = [subprocess.Popen(loop, start_new_session=True) for _ in range(LOOPS)]
         return at_ns
 
     def began_ns(self, graph: FaultGraph, injected_ns: int, reaction: Reaction) -> int:
         times_ns = [state.at_ns for state in graph.observer.states(injected_ns - 100_000_000)]
-        late = (before for before, after in zip(times_ns, times_ns[1:], strict=False) if after - before > 1.5 * TICK_S * 1e9)
+        pairs = zip(times_ns, times_ns[1:], strict=False)
+        late = (before for before, after in pairs if after > injected_ns and after - before > 1.5 * TICK_S * 1e9)
         return next(late, injected_ns) + round(TICK_S * 1e9)
 
     def is_reaction(self, state: StateSeen) -> bool:

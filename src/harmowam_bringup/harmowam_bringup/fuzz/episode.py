@@ -102,8 +102,7 @@ class _Run:
         try:
             chunk = chunk_from_message(chunk_message(self._cell, event, self._now_ns, self._ids[expert]))
         except StageError as error:  # as the node does
-            reason = Reason.NOT_FINITE if "finite" in str(error) else Reason.MALFORMED
-            self._arbiter.on_bad_chunk(expert, reason, str(error))
+            self._arbiter.on_bad_chunk(expert, error)
             return
         self.accepted += self._arbiter.on_chunk(chunk, self._now_ns).ok
 
@@ -156,7 +155,7 @@ class _Run:
                     state = JointState(state.stamp_ns, state.names[::-1], state.positions[::-1], state.velocities[::-1])
             self._arbiter.on_joint_state(state)
         except StageError as error:  # as the node does
-            self._arbiter.on_bad_joint_state(Reason.NOT_FINITE if "finite" in str(error) else Reason.MALFORMED, str(error))
+            self._arbiter.on_bad_joint_state(error)
 
     def _publish(self, topic: str, trajectory: JointTrajectory) -> None:
         self.trajectories += 1
