@@ -71,10 +71,11 @@ fi
 # 3. Workspace
 build_files=$(find src -name build -prune -o -type f \( -name package.xml -o -name setup.py -o -name setup.cfg -o -name CMakeLists.txt \
     -o -name '*.msg' -o -name '*.srv' -o -name '*.action' \) -print | sort)
-shared_files=$(find src/*/{launch,rviz,bin} -type f 2>/dev/null | sort)  # linked one by one: a new one needs a build
+shared_files=$(find src/*/{launch,config,rviz,bin} -type f 2>/dev/null | sort)  # linked one by one: a new one needs a build
 inputs=$( { fingerprint $build_files colcon.meta; echo "$shared_files"; cat .venv/.requirements; pwd; } | sha256sum | cut -d' ' -f1)
 if ! is_current build/.inputs "$inputs"; then
     say "Building the workspace with colcon"
+    [ ! -d build ] || find build -xtype l -delete  # links to files that are gone stop setup.py
     (
         source ./setup.bash
         # The wheels' prefix has no local_setup.*, which colcon remarks on each time; the variables are set in setup.bash.

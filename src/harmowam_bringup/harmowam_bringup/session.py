@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import rclpy
+from ament_index_python.packages import get_package_share_directory
 from diagnostic_msgs.msg import DiagnosticArray
 from harmowam_msgs.action import ExecuteTask, MoveTo
 from rclpy.action import ActionClient
@@ -68,8 +69,14 @@ def free_domain() -> int:
 
 
 def isolated_environment(domain_id: int) -> dict[str, str]:
-    """Environment of a graph that only this machine sees."""
-    return {**os.environ, "ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    """Environment of a graph that only this machine sees, and whose nodes may be killed (config/fastdds_one_host.xml)."""
+    profiles = Path(get_package_share_directory("harmowam_bringup")) / "config" / "fastdds_one_host.xml"
+    return {
+        **os.environ,
+        "ROS_DOMAIN_ID": str(domain_id),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(profiles.resolve(strict=True)),
+    }
 
 
 class GraphClient:

@@ -37,7 +37,7 @@ ARGUMENTS = (
     ("weights_directory", "", "folder of the weights; empty for those that ship with the preset", None),
     ("device", "cpu", "where the models run", ["cpu", "cuda"]),
     ("backend", "openvino", "what runs the networks", ["torch", "torch_bf16", "openvino", "onnx", "onnxruntime", "tensorrt"]),
-    ("joint_state_max_age", "0.04", "age in s at which the arbiter takes a moving arm for lost", None),
+    ("joint_state_max_age", "0.045", "age in s at which the arbiter takes a moving arm for lost", None),
     ("arms", "true", "start the arm driver; false if it runs already", SWITCH),
     (
         "cameras",

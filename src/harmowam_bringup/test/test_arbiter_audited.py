@@ -140,7 +140,7 @@ def test_the_auditor_would_have_found_something() -> None:
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
 def test_a_wall_clock_that_is_set_changes_no_motion(jump_s: float) -> None:
     """The same chunks, once with stamps of a clock that is set on the way: the same trajectories."""
-    from harmowam_gate.stamp_clock import StampClock
+    from harmowam_core.stamp_clock import StampClock
 
     def run(jump_ns: int) -> list[np.ndarray]:
         arms, arbiter = Arms(), Arbiter(CELL, KINEMATICS, ArbiterSettings(selector="predictive"), TICK_NS * 1e-9)

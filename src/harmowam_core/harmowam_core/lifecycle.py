@@ -19,6 +19,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.action import ActionClient, ActionServer
 from rclpy.client import Client
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.experimental import EventsExecutor
@@ -35,6 +36,7 @@ from harmowam_core.health import Health
 from harmowam_core.qos import COMMAND
 
 RETRY_PERIOD_S = 2.0
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 DIAGNOSTICS_PERIOD_S = 1.0
 
 
@@ -107,6 +109,10 @@ class ManagedNode(LifecycleNode):
             descriptor.additional_constraints = f"one of {list(choices)}"
             self._choices[name] = tuple(choices)
         return self.declare_parameter(name, default, descriptor).value
+
+    def create_timer(self, period_s: float, callback: Callable[[], Any], **options: Any) -> Timer:
+        """As rclpy's, but on the steady clock: one on the clock of the stamps stands still when that is set back."""
+        return super().create_timer(period_s, callback, **({"clock": STEADY} | options))
 
     @property
     def active(self) -> bool:
@@ -249,7 +255,7 @@ def run(
     def note(number: int, _: FrameType | None) -> None:
         signalled.append(number)
 
-    # A reader that is killed keeps buffers of its writers' shared memory: cameras then fall silent for everybody else.
+    # By shared memory, a subscriber that is killed can silence its publishers' images for everybody (Fast-DDS issue 5469).
     os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
 
     # rclpy's own handlers would invalidate the context at once, and with it the last messages of an orderly shutdown.

@@ -13,7 +13,6 @@ from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
 from harmowam_msgs.msg import Drift as DriftMsg
 from harmowam_msgs.msg import GateState as GateStateMsg
 from harmowam_msgs.msg import Task as TaskMsg
-from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
@@ -37,6 +36,7 @@ from harmowam_core.policy_node import PolicyNode
 from harmowam_core.presets import load_preset
 from harmowam_core.qos import CHUNK, COMMAND, LATCHED, LATEST
 from harmowam_core.stages import Expert, JointState, Observation, StageError
+from harmowam_core.stamp_clock import StampClock
 from harmowam_core.status import GateState, Outcome, Reason
 from harmowam_gate.announcer import Announcer
 from harmowam_gate.arbiter import Arbiter, ArbiterOutput, ResetRefused
@@ -45,7 +45,6 @@ from harmowam_gate.graph_watch import GraphWatch
 from harmowam_gate.markers import gate_markers
 from harmowam_gate.path_server import PathServer
 from harmowam_gate.settings import ArbiterSettings, bounds
-from harmowam_gate.stamp_clock import StampClock
 from harmowam_gate.task_server import TaskServer
 
 MARKERS_PERIOD_S = 0.1
@@ -53,7 +52,6 @@ ARM_PERIOD_S = 0.005
 GRAPH_PERIOD_S = 0.1
 MISMATCH_PERIOD_S = 0.5
 SAME_MOMENT_NS = 50_000_000  # images this close belong to one observation
-STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class ArbiterNode(PolicyNode):
@@ -110,11 +108,11 @@ class ArbiterNode(PolicyNode):
         self._announcer = Announcer(self)
         self._tasks = TaskServer(self, self.arbiter, self._task_publisher)
         self._path_server = PathServer(self, self.arbiter, self.cell)
-        self.create_timer(1.0 / self.value("rate"), self._tick, clock=STEADY)
-        self.create_timer(ARM_PERIOD_S, self._watch_arm, clock=STEADY)
-        self.create_timer(GRAPH_PERIOD_S, self._watch_graph, clock=STEADY)
-        self.create_timer(MISMATCH_PERIOD_S, self._watch_mismatches, clock=STEADY)
-        self.create_timer(MARKERS_PERIOD_S, self._mark, clock=STEADY)
+        self.create_timer(1.0 / self.value("rate"), self._tick)
+        self.create_timer(ARM_PERIOD_S, self._watch_arm)
+        self.create_timer(GRAPH_PERIOD_S, self._watch_graph)
+        self.create_timer(MISMATCH_PERIOD_S, self._watch_mismatches)
+        self.create_timer(MARKERS_PERIOD_S, self._mark)
 
     def deactivate(self) -> None:
         """End the task; the last trajectory brings the arms to rest by itself."""
@@ -124,7 +122,17 @@ class ArbiterNode(PolicyNode):
     # ---- in --------------------------------------------------------------------------------------------------------------
 
     def _steady(self, stamp_ns: int) -> int:
-        return self.clock.to_steady(stamp_ns, time.monotonic_ns())
+        """By the steady clock; what comes just after a jump of the other clock must not wait for the next tick to be understood."""
+        return self.clock.to_steady(stamp_ns, self._read_clock(slew=False))
+
+    def _read_clock(self, slew: bool) -> int:
+        """The steady time, ns."""
+        before_ns = time.monotonic_ns()
+        ros_ns = self.now_ns()
+        now_ns = time.monotonic_ns()
+        if self.clock.read(ros_ns, before_ns, now_ns, slew):
+            self.get_logger().warning("the clock of the stamps has jumped; nothing that moves goes by it")
+        return now_ns
 
     def _receive_joint_state(self, message: JointStateMsg) -> None:
         with self.reported("joint states"):
@@ -210,11 +218,7 @@ class ArbiterNode(PolicyNode):
     # ---- out -------------------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        before_ns = time.monotonic_ns()
-        ros_ns = self.now_ns()
-        now_ns = time.monotonic_ns()
-        if self.clock.read(ros_ns, before_ns, now_ns):
-            self.get_logger().warning("the clock of the stamps has jumped; nothing that moves goes by it")
+        now_ns = self._read_clock(slew=True)
         self._drain_joint_states()
         while self._scores:
             self.arbiter.on_gate_score(*self._scores.popleft())
@@ -232,7 +236,7 @@ class ArbiterNode(PolicyNode):
         deadlines = self.arbiter.watch.deadlines
         assert deadlines is not None  # the arbiter was given a period
         self.health.figure("ticks missed", f"{deadlines.total_missed} of {deadlines.total}")
-        self.health.latency("tick", (time.monotonic_ns() - before_ns) * 1e-9)
+        self.health.latency("tick", (time.monotonic_ns() - now_ns) * 1e-9)
 
     def _send(self, output: ArbiterOutput) -> None:
         for publisher, trajectory, what in (

@@ -29,7 +29,7 @@ KEPT_NS = 500_000_000
 
 @dataclass
 class _Plan:
-    """Where to go on: what it was made of, how much slower than asked for, until when the last trajectory (and the one before) follow it."""
+    """Where to go on: what it was made of, how much slower than asked for, until when what was sent (last, and before) follows it."""
 
     spline: JointSpline
     key: object

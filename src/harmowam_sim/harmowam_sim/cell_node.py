@@ -18,6 +18,8 @@ from harmowam_core.cell import load_cell
 from harmowam_core.health import Level
 from harmowam_core.lifecycle import ManagedNode, run
 from harmowam_core.qos import COMMAND, LATEST, SENSOR
+from harmowam_core.stages import StageError
+from harmowam_core.stamp_clock import StampClock
 from harmowam_sim.driver import TrajectoryRefused
 from harmowam_sim.environments import ENVIRONMENTS, TASKS, sample_episode
 from harmowam_sim.live import LiveCell, is_behind
@@ -57,6 +59,7 @@ class CellNode(ManagedNode):
         self._shooting: Future[None] | None = None
         self.cell = load_cell(self.cell_name)
         self.live = self._lay_out()
+        self.stamps = StampClock(self.now_ns(), time.monotonic_ns())
         cameras = self.cell.cameras
         self.images = {c.name: self.create_lifecycle_publisher(Image, topics.camera_image(c.name), SENSOR) for c in cameras}
         self.infos = {c.name: self.create_lifecycle_publisher(CameraInfo, topics.camera_info(c.name), SENSOR) for c in cameras}
@@ -69,13 +72,13 @@ class CellNode(ManagedNode):
 
     def activate(self) -> None:
         """Let time run."""
-        self.live.start(self.now_ns() / 1e9)
+        self.live.start(time.monotonic())
         self.health.expect("joint states", LEAST_JOINT_STATES_HZ)
         self.health.expect("images", 0.8 * self.camera_rate_hz)
         self.create_timer(TICK_S, self._tick)
         self.create_timer(1.0 / self.camera_rate_hz, self._capture)
         self.create_timer(SCORE_PERIOD_S, self._score)
-        self.create_timer(LOG_PERIOD_S, lambda: self.live.record(self.now_ns()))
+        self.create_timer(LOG_PERIOD_S, lambda: self.live.record(self.stamps.to_stamp(time.monotonic_ns())))
 
     def deactivate(self) -> None:
         """Keep the log."""
@@ -97,11 +100,20 @@ class CellNode(ManagedNode):
         task, environment, seed = (self.get_parameter(name).value for name in ("task", "environment", "seed"))
         return LiveCell(sample_episode(task, environment, seed), self.cell, self.factor)
 
+    def _steady_ns(self, slew: bool = False) -> int:
+        """Time runs by a steady clock, whatever is done to the one that stamps messages."""
+        before_ns = time.monotonic_ns()
+        stamp_ns = self.now_ns()
+        now_ns = time.monotonic_ns()
+        if self.stamps.read(stamp_ns, before_ns, now_ns, slew):
+            self.get_logger().warning("the clock of the stamps has jumped; the arms do not go by it")
+        return now_ns
+
     def _tick(self) -> None:
-        now_ns = self.now_ns()
+        now_ns = self._steady_ns(slew=True)
         self._freeze(self.get_parameter("frozen_joints").value)
         self.live.advance(now_ns / 1e9)
-        self.joints.publish(messages.joint_state_to_message(self.live.joint_state(now_ns)))
+        self.joints.publish(messages.joint_state_to_message(self.live.joint_state(self.stamps.to_stamp(now_ns))))
         self.health.event("joint states")
 
     def _freeze(self, joints: str) -> None:
@@ -120,9 +132,9 @@ class CellNode(ManagedNode):
             if not self._shooting.done():
                 return  # too slow for the rate that was asked for
             self._shooting.result()
-        stamp_ns = self.now_ns()
-        self.live.advance(stamp_ns / 1e9)
-        self._shooting = self._studio.submit(self._shoot, self.live, self.live.sim.snapshot(), stamp_ns)
+        now_ns = self._steady_ns()
+        self.live.advance(now_ns / 1e9)
+        self._shooting = self._studio.submit(self._shoot, self.live, self.live.sim.snapshot(), self.stamps.to_stamp(now_ns))
 
     def _shoot(self, live: LiveCell, moment: mujoco.MjData, stamp_ns: int) -> None:
         started = time.perf_counter()
@@ -137,8 +149,10 @@ class CellNode(ManagedNode):
     def _follow(self, controller: str, message: JointTrajectory) -> None:
         driver = self.live.arm_driver if controller == "arm" else self.live.gripper_driver
         try:
-            driver.accept(message, self.now_ns() / 1e9)
-        except TrajectoryRefused as refused:
+            now_ns = self._steady_ns()
+            stamp_ns = messages.stamp_from_message(message.header.stamp)
+            driver.accept(message, now_ns / 1e9, (self.stamps.to_steady(stamp_ns, now_ns) - stamp_ns) / 1e9)
+        except (TrajectoryRefused, StageError) as refused:
             self.get_logger().warning(f"{controller} controller: {refused}")
             self.health.fault(f"{controller} controller", str(refused), Level.WARN)
             return
@@ -163,7 +177,7 @@ class CellNode(ManagedNode):
             return response
         self._studio.submit(self.live.close).result()
         self.live, self._frozen = live, ""
-        self.live.start(self.now_ns() / 1e9)
+        self.live.start(time.monotonic())
         response.success, response.message = True, live.spec.instruction
         return response
 

@@ -61,15 +61,16 @@ class TrajectoryDriver:
         self._knots: tuple[_Knot, ...]
         self.hold(positions)
 
-    def accept(self, trajectory: Any, now_s: float) -> None:
+    def accept(self, trajectory: Any, now_s: float, shift_s: float = 0.0) -> None:
         """Replace the current trajectory; TrajectoryRefused says why not.
 
         ``trajectory``: the stage JointTrajectory, or anything shaped like a trajectory_msgs/JointTrajectory message.
+        ``shift_s``: from its stamp to the clock of ``now_s``.
         """
         stamp_s, names, points = _from_stage(trajectory) if isinstance(trajectory, JointTrajectory) else _from_message(trajectory)
         order = self._order(names)
         _check(points, len(names))
-        start_s = now_s if stamp_s == 0.0 else stamp_s
+        start_s = now_s if stamp_s == 0.0 else stamp_s + shift_s
         if start_s + points[-1].time_s < now_s:
             raise TrajectoryRefused(Refusal.PAST, f"its end is {now_s - start_s - points[-1].time_s:.3f} s in the past")
         self._before = self._knot(now_s)

@@ -26,6 +26,10 @@ from harmowam_core.qos import LATCHED, SENSOR
 
 VERDICT_PERIOD_S = 0.25
 PUBLISHERS_PERIOD_S = 1.0
+CLOCK_JUMP_S = 0.02
+"""The ROS clock parts by less from the steady one between two trajectories, unless somebody sets it."""
+CLOCK_JUMP_SEEN_S = 0.1
+"""So long after that there may come trajectories that were stamped before."""
 EVERY_MESSAGE = QoSProfile(depth=200)
 """A trajectory missed by a late auditor would look like a jump of the next one."""
 
@@ -60,6 +64,8 @@ class AuditorNode(ManagedNode):
     def activate(self) -> None:
         """Start to listen."""
         self.auditor.forget()
+        self._apart_s: float | None = None  # of the ROS clock, which stamps, from the steady one
+        self._jump_s = self._uncertain_until_s = 0.0
         self._joint_state = b""
         for topic in self.auditor.sources:
             self.create_subscription(JointTrajectory, topic, partial(self._judge, topic), EVERY_MESSAGE)
@@ -82,8 +88,17 @@ class AuditorNode(ManagedNode):
         return dict(zip(state.name, state.position, strict=False))
 
     def _judge(self, topic: str, message: JointTrajectory) -> None:
-        started_s = time.monotonic()
-        self._report(self.auditor.check(topic, message, self.now_ns(), self._measured))
+        started_s, received_ns = time.monotonic(), self.now_ns()
+        apart_s = received_ns * 1e-9 - started_s
+        if self._apart_s is not None and abs(apart_s - self._apart_s) > CLOCK_JUMP_S:
+            self._jump_s, self._uncertain_until_s = apart_s - self._apart_s, started_s + CLOCK_JUMP_SEEN_S
+            self.get_logger().warning(f"the clock was set by {self._jump_s:.3f} s; trajectories of before and after are not compared")
+        if started_s < self._uncertain_until_s:
+            self.auditor.forget()
+            stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec  # by the clock of before, or of after
+            received_ns = min((received_ns, received_ns - round(self._jump_s * 1e9)), key=lambda by_ns: abs(by_ns - stamp_ns))
+        self._apart_s = apart_s
+        self._report(self.auditor.check(topic, message, received_ns, self._measured))
         self.health.event(f"{self.auditor.sources[topic]} trajectory")
         self.health.latency("judgement", time.monotonic() - started_s)
 

@@ -6,6 +6,8 @@ import contextlib
 import os
 import re
 import signal
+import struct
+import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -46,17 +48,19 @@ def launch_faults(domain_id: int, environment: Mapping[str, str] | None = None) 
     return read_launch(path, {}, {**isolated_environment(domain_id), **threads, **(environment or {})})
 
 
-def fake_clock(offset_file: Path) -> dict[str, str]:
-    """Environment of processes whose wall clock is off by what the file says; GraphError without libfaketime."""
-    libraries = sorted(Path("/usr/lib").glob("**/libfaketimeMT.so.1"))
-    if not libraries:
-        raise GraphError("libfaketime is missing, by which clocks are set for a test; sudo apt-get install faketime")
-    return {
-        "LD_PRELOAD": str(libraries[0]),
-        "FAKETIME_TIMESTAMP_FILE": str(offset_file.resolve()),
-        "FAKETIME_NO_CACHE": "1",  # all processes at once
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+def settable_clock(folder: Path, offset_file: Path) -> dict[str, str]:
+    """Environment of processes whose wall clock is off by what the file says, int64 ns; GraphError without a C compiler."""
+    source = Path(get_package_share_directory("harmowam_bringup")) / "config" / "wall_clock.c"
+    library = folder.resolve() / "wall_clock.so"
+    try:
+        built = subprocess.run(
+            ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl", "-lpthread"], capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        raise GraphError("cc is missing, with which clocks are made settable; sudo apt-get install build-essential") from None
+    if built.returncode:
+        raise GraphError(f"{source} does not compile: {built.stderr}")
+    return {"LD_PRELOAD": str(library), "HARMOWAM_CLOCK_OFFSET": str(offset_file.resolve())}
 
 
 class FaultGraph(GraphSession):
@@ -65,12 +69,12 @@ class FaultGraph(GraphSession):
     The log of all nodes is in ``folder``. ``ready`` brings the graph back to work, whatever was done to it.
     """
 
-    def __init__(self, folder: Path, settable_clock: bool = False, change: Callable[[Launch], Launch] = lambda launch: launch) -> None:
+    def __init__(self, folder: Path, fake_clock: bool = False, change: Callable[[Launch], Launch] = lambda launch: launch) -> None:
         domain_id = free_domain()
         self._clock_file = folder / "clock_offset"
-        if settable_clock:
-            self.set_clock(0)
-        self.launch = change(launch_faults(domain_id, fake_clock(self._clock_file) if settable_clock else None))
+        if fake_clock:
+            self._clock_file.write_bytes(bytes(8))
+        self.launch = change(launch_faults(domain_id, settable_clock(folder, self._clock_file) if fake_clock else None))
         super().__init__(self.launch, folder / "nodes.log", domain_id)
         self.observer = Observer(domain_id)
         self._process_of = {process.node: process.name for process in self.launch.processes if process.node is not None}
@@ -150,10 +154,9 @@ class FaultGraph(GraphSession):
 
     def set_clock(self, offset_s: int) -> int:
         """Set the wall clock of all nodes off by so much, in a graph with a settable one; returns the steady time just before, ns."""
-        part = self._clock_file.with_suffix(".part")
-        part.write_text(f"{offset_s:+d}\n")
         at_ns = time.monotonic_ns()
-        part.replace(self._clock_file)
+        with self._clock_file.open("r+b") as file:
+            file.write(struct.pack("=q", offset_s * 10**9))
         return at_ns
 
     def _order(self, service: str, topic: str, mode: str, value: float) -> int:

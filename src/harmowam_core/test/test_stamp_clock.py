@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harmowam_gate.stamp_clock import SLEW_NS, StampClock
+from harmowam_core.stamp_clock import SLEW_NS, StampClock
 
 MS = 1_000_000
 HOUR = 3_600_000 * MS
@@ -54,3 +54,11 @@ def test_an_interrupted_reading_moves_nothing():
     clock = StampClock(WALL, 0)
     assert not clock.read(WALL + 300 * MS, 0, 300 * MS)
     assert clock.to_stamp(0) == WALL
+
+
+def test_what_is_read_beside_the_ticks_finds_jumps_and_follows_nothing():
+    clock = StampClock(WALL, 0)
+    for _ in range(100):
+        assert not clock.read(WALL + 1 * MS, 0, 0, slew=False)
+    assert clock.to_stamp(0) == WALL
+    assert clock.read(WALL + HOUR, 0, 0, slew=False) and clock.to_stamp(0) == WALL + HOUR

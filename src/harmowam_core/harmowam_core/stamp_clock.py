@@ -25,8 +25,11 @@ class StampClock:
         self._offset_ns = stamp_ns - steady_ns
         self._former: deque[tuple[int, int]] = deque()  # (until, offset)
 
-    def read(self, stamp_ns: int, before_ns: int, after_ns: int) -> bool:
-        """The stamping clock, and the steady one just before and after; True if the stamping clock has jumped."""
+    def read(self, stamp_ns: int, before_ns: int, after_ns: int, slew: bool = True) -> bool:
+        """The stamping clock, and the steady one just before and after; True if the stamping clock has jumped.
+
+        ``slew``: small differences are followed, too; ask for that at a steady rate.
+        """
         while self._former and after_ns > self._former[0][0]:
             self._former.popleft()
         parted_ns = stamp_ns - (before_ns + after_ns) // 2 - self._offset_ns
@@ -34,7 +37,7 @@ class StampClock:
             self._former.append((after_ns + KEPT_NS, self._offset_ns))
             self._offset_ns += parted_ns
             return True
-        if after_ns - before_ns <= PROMPT_NS:
+        if slew and after_ns - before_ns <= PROMPT_NS:
             self._offset_ns += max(-SLEW_NS, min(SLEW_NS, parted_ns))
         return False
 
