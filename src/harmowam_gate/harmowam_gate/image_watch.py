@@ -46,6 +46,11 @@ class ImageWatch:
         if seen.tools is None:
             seen.tools = self._tools
 
+    def forget_ways(self) -> None:
+        """What waited in queues is not in its order: how far tools have moved counts from the next pictures on."""
+        for seen in self._seen.values():
+            seen.tools = None
+
     def ages_s(self, now_ns: int) -> dict[str, float]:
         """Of each camera's last picture."""
         return {camera: (now_ns - seen.stamp_ns) * 1e-9 for camera, seen in self._seen.items()}

@@ -94,6 +94,7 @@ class Watch:
         if self.deadlines is None or not self.deadlines.tick(now_ns) > self._settings.stall_s:
             return False
         self._resumed_ns = now_ns
+        self.images.forget_ways()
         return True
 
     def new_task(self) -> None:

@@ -57,6 +57,19 @@ def test_a_camera_that_is_off_is_late_and_not_frozen(watch):
     assert watch.frozen_s(0.005)["scene"] == 0.0
 
 
+def test_after_a_stall_a_picture_counts_for_where_the_tools_are_now(watch):
+    """The arm came to rest meanwhile; of what waited, the picture of that came before the joint states."""
+    now = show(watch, "scene", [1, 2])
+    watch.on_image("scene", now + 20 * PERIOD, 3)
+    watch.on_tools(np.ones((2, 3)))
+    watch.forget_ways()
+    for count in range(21, 40):
+        watch.on_image("scene", now + count * PERIOD, 3)
+    assert watch.frozen_s(0.005)["scene"] == 0.0
+    watch.on_tools(np.zeros((2, 3)))
+    assert watch.frozen_s(0.005)["scene"] > 1.0
+
+
 def test_an_unknown_camera_is_refused(watch):
     with pytest.raises(KeyError, match="cellar"):
         watch.on_image("cellar", 0, 1)
