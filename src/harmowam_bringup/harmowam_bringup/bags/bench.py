@@ -108,6 +108,7 @@ def bench_record(seconds: float, graph: bool, out: Path, console: Console) -> di
     cameras = Cameras()
     domain_id = free_domain()
     environment = isolated_environment(domain_id)
+    del environment["FASTRTPS_DEFAULT_PROFILES_FILE"]  # large images need shared memory; who sends and stores them sees to that
     run = DemoOptions()
     with ExitStack() as stack:
         if graph:
