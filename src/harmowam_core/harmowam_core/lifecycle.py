@@ -6,11 +6,13 @@ its main is ``run(TheNode)``.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -243,13 +245,19 @@ class ManagedNode(LifecycleNode):
 
 
 def run(
-    node_class: Callable[[], ManagedNode], args: list[str] | None = None, executor_class: Callable[[], Executor] = EventsExecutor
+    node_class: Callable[[], ManagedNode],
+    args: list[str] | None = None,
+    executor_class: Callable[[], Executor] = EventsExecutor,
+    nice: int = 0,
 ) -> None:
     """Spin a node until SIGINT or SIGTERM, then shut it down in order; exit with 1 if it could not be brought up.
 
     EventsExecutor builds no wait set for every message, which takes a third of the processor time of a node that listens to much.
     It polls coroutines that wait at full speed: a node that has some asks for another ``executor_class``.
+    ``nice``: how far the process stands back behind others (0 to 19), as models should behind the arbiter and the arm's driver.
     """
+    if nice:
+        _stand_back(nice)
     signalled: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -281,3 +289,10 @@ def run(
         node.destroy_node()
         rclpy.try_shutdown()
     sys.exit(1 if node.failed else 0)
+
+
+def _stand_back(nice: int) -> None:
+    """Before any thread is started: each has a niceness of its own. Where Linux shares processors between sessions, theirs counts."""
+    os.nice(nice)
+    with contextlib.suppress(OSError):  # a kernel without such groups
+        Path("/proc/self/autogroup").write_text(str(nice))

@@ -23,7 +23,7 @@ class PredictiveExpertNode(ExpertNode):
 
 def main() -> None:
     """Run the node."""
-    run(PredictiveExpertNode)
+    run(PredictiveExpertNode, nice=5)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class ReactiveExpertNode(ExpertNode):
 
 def main() -> None:
     """Run the node."""
-    run(ReactiveExpertNode)
+    run(ReactiveExpertNode, nice=5)
 
 
 if __name__ == "__main__":

@@ -225,8 +225,8 @@ class ArbiterNode(PolicyNode):
         self._tasks.attend(now_ns)
         self._path_server.attend(now_ns)
         output = self.arbiter.tick(now_ns)
-        output = self.arbiter.checked(output, now_ns, time.monotonic_ns())
         try:
+            output = self.arbiter.checked(output, now_ns, time.monotonic_ns())
             self._send(output)
         except Exception as error:  # what cannot be sent must not end the node
             output = self.arbiter.fail(now_ns, error)

@@ -229,6 +229,18 @@ def test_a_trajectory_that_comes_too_late_is_not_sent_and_leaves_no_trace(moving
         assert last(moving).status in MOVING
 
 
+def test_the_first_trajectory_of_an_arm_that_rested_long_may_come_too_late(make_rig):
+    rig = make_rig()
+    rig.arbiter.start_task("go", rig.now_ns)
+    for _ in range(40):
+        rig.tick()
+    rig.arbiter.on_chunk(rig.chunk(REACTIVE, circle), rig.now_ns)
+    rig.arbiter.on_gate_score(0.0, rig.now_ns)
+    assert rig.tick(40 * MS).state.reason is Reason.DEADLINE_MISSED
+    drive(rig, 20, circle, score=0.0)
+    assert last(rig).status in MOVING
+
+
 def test_after_a_stall_the_arm_rests_and_nothing_that_waited_is_executed(make_rig):
     """As after SIGSTOP: no joint state came for 2 s, which is nobody's fault but the process's own."""
     rig = make_rig(tick_period_s=0.05)

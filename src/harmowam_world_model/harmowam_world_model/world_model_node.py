@@ -125,7 +125,7 @@ def preview_strip(imagination: Imagination) -> np.ndarray:
 
 def main() -> None:
     """Run the node."""
-    run(WorldModelNode)
+    run(WorldModelNode, nice=5)
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def bench_record(seconds: float, graph: bool, out: Path, console: Console) -> di
     }
     shutil.rmtree(folder / "bag")
     write_json(folder / "record.json", results)
-    console.print(f"  {sum(sent.values())} images sent, {dropped} not recorded; lost by DDS: {counts['lost'] or 'none'}")
+    console.print(f"  {sum(sent.values())} images sent, {dropped} not recorded; lost on the way: {counts['lost'] or 'none'}")
     console.print(f"  {counts['messages']} messages of {len(counts['topics'])} topics, {counts['bytes'] / 2**20:.0f} MiB")
     console.print(f"  the recorder took {percent:.0f} % of one core")
     return results
