@@ -234,10 +234,14 @@ def test_the_first_trajectory_of_an_arm_that_rested_long_may_come_too_late(make_
     rig.arbiter.start_task("go", rig.now_ns)
     for _ in range(40):
         rig.tick()
-    rig.arbiter.on_chunk(rig.chunk(REACTIVE, circle), rig.now_ns)
+
+    def later(seconds):
+        return circle(seconds - 2.0)
+
+    rig.arbiter.on_chunk(rig.chunk(REACTIVE, later), rig.now_ns)
     rig.arbiter.on_gate_score(0.0, rig.now_ns)
     assert rig.tick(40 * MS).state.reason is Reason.DEADLINE_MISSED
-    drive(rig, 20, circle, score=0.0)
+    drive(rig, 20, later, score=0.0)
     assert last(rig).status in MOVING
 
 
