@@ -23,6 +23,7 @@ from harmowam_core.status import Status
 NAMESPACES = ("unshare", "--map-root-user", "--net", "--mount")
 MODELS, ROBOT_LINK, MODELS_LINK = "models", "robot0", "models0"
 NETEM = ("delay", "10ms", "3ms", "loss", "0.5%")
+PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"  # which would keep each to its own loopback
 WATCHED_S = 10.0
 CUT_S = 2.0
 SET_UP = f"""
@@ -70,7 +71,7 @@ def _apart(launch: Any) -> Any:
             replace(
                 process,
                 command=(*there, *process.command) if process.node in STAND_INS else process.command,
-                environment={**process.environment, **BETWEEN_HOSTS},
+                environment={name: value for name, value in process.environment.items() if name != PROFILES} | BETWEEN_HOSTS,
             )
             for process in launch.processes
         ],
