@@ -129,6 +129,10 @@ class Arbiter:
         self._refusal = Verdict()
         return self.follower.start(waypoints, speed_scale, now_ns)
 
+    def comes_to_rest(self, now_ns: int) -> bool:
+        """Whether the arm ends a motion that nothing drives any more: half a second later it rests."""
+        return not self._task_id and not self.follower.running and self._mover.moves(now_ns)
+
     def stop_path(self) -> None:
         """End the path: the arm brakes to rest."""
         self.follower.stop()

@@ -68,7 +68,7 @@ class GoalServer(ABC):
         """Cancel the goal if its caller wants that, and start the next one."""
         if self._running is not None and self._running.handle.is_cancel_requested:
             self.stop(Outcome.CANCELLED, "cancelled by the caller", now_ns)
-        while self._queue:
+        while self._queue and not self._arbiter.comes_to_rest(now_ns):
             handle = self._queue.popleft()
             try:
                 text = self._start(handle.request, now_ns)
