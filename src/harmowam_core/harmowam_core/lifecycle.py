@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -36,6 +37,7 @@ from rclpy.timer import Timer
 from harmowam_core import topics
 from harmowam_core.health import Health
 from harmowam_core.qos import COMMAND
+from harmowam_core.stamp_clock import StampClock
 
 RETRY_PERIOD_S = 2.0
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
@@ -124,6 +126,15 @@ class ManagedNode(LifecycleNode):
     def now_ns(self) -> int:
         """The ROS clock's time, ns (for stamps; measure durations with a steady clock)."""
         return int(self.get_clock().now().nanoseconds)
+
+    def steady_ns(self, stamps: StampClock, slew: bool = False) -> int:
+        """The steady time, ns; on the way, ``stamps`` reads the clock of the stamps, and a jump of that is logged."""
+        before_ns = time.monotonic_ns()
+        stamp_ns = self.now_ns()
+        now_ns = time.monotonic_ns()
+        if stamps.read(stamp_ns, before_ns, now_ns, slew):
+            self.get_logger().warning("the clock of the stamps has jumped; nothing that moves goes by it")
+        return now_ns
 
     # ---- transitions ---------------------------------------------------------------------------------------------------
 

@@ -123,16 +123,7 @@ class ArbiterNode(PolicyNode):
 
     def _steady(self, stamp_ns: int) -> int:
         """By the steady clock; what comes just after a jump of the other clock must not wait for the next tick to be understood."""
-        return self.clock.to_steady(stamp_ns, self._read_clock(slew=False))
-
-    def _read_clock(self, slew: bool) -> int:
-        """The steady time, ns."""
-        before_ns = time.monotonic_ns()
-        ros_ns = self.now_ns()
-        now_ns = time.monotonic_ns()
-        if self.clock.read(ros_ns, before_ns, now_ns, slew):
-            self.get_logger().warning("the clock of the stamps has jumped; nothing that moves goes by it")
-        return now_ns
+        return self.clock.to_steady(stamp_ns, self.steady_ns(self.clock))
 
     def _receive_joint_state(self, message: JointStateMsg) -> None:
         with self.reported("joint states"):
@@ -218,7 +209,7 @@ class ArbiterNode(PolicyNode):
     # ---- out -------------------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        now_ns = self._read_clock(slew=True)
+        now_ns = self.steady_ns(self.clock, slew=True)
         self._drain_joint_states()
         while self._scores:
             self.arbiter.on_gate_score(*self._scores.popleft())

@@ -59,7 +59,6 @@ class Mover:
         # A path in joint space has no tool to lead through a singularity.
         self._path_filter, self._joint_filter = stack(context, without=("singularity",))
         self._sent: JointSpline | None = None
-        self._replaced: JointSpline | None = None  # by what was sent last
         self._before: deque[JointSpline] = deque()  # what was sent before, as long as measurements of that time may come
         self._plan: _Plan | None = None
         self._refused: tuple[object, Verdict] | None = None
@@ -156,9 +155,7 @@ class Mover:
 
     def recall(self) -> None:
         """The trajectory made last was not sent: the one before holds."""
-        if self._before and self._before[-1] is self._replaced:
-            self._before.pop()
-        self._sent, self._stopping = self._replaced, False
+        self._sent, self._stopping = self._before.pop(), False
         if self._plan is not None:
             self._plan.followed_until_ns, self._plan.published_ns = self._plan.followed_before_ns, None
 
@@ -185,9 +182,8 @@ class Mover:
         verdict = limits.check(Motion(self._names, spline, self.body, self._sent, source))
         if not verdict.ok:
             return None, verdict
-        self._replaced = self._sent
         self._before.append(self._sent)
-        while self._before and self._before[0].start_ns < now_ns - KEPT_NS:
+        while len(self._before) > 1 and self._before[0].start_ns < now_ns - KEPT_NS:
             self._before.popleft()
         self._sent = spline
         return spline.trajectory(self._names), verdict

@@ -100,17 +100,8 @@ class CellNode(ManagedNode):
         task, environment, seed = (self.get_parameter(name).value for name in ("task", "environment", "seed"))
         return LiveCell(sample_episode(task, environment, seed), self.cell, self.factor)
 
-    def _steady_ns(self, slew: bool = False) -> int:
-        """Time runs by a steady clock, whatever is done to the one that stamps messages."""
-        before_ns = time.monotonic_ns()
-        stamp_ns = self.now_ns()
-        now_ns = time.monotonic_ns()
-        if self.stamps.read(stamp_ns, before_ns, now_ns, slew):
-            self.get_logger().warning("the clock of the stamps has jumped; the arms do not go by it")
-        return now_ns
-
     def _tick(self) -> None:
-        now_ns = self._steady_ns(slew=True)
+        now_ns = self.steady_ns(self.stamps, slew=True)
         self._freeze(self.get_parameter("frozen_joints").value)
         self.live.advance(now_ns / 1e9)
         self.joints.publish(messages.joint_state_to_message(self.live.joint_state(self.stamps.to_stamp(now_ns))))
@@ -132,7 +123,7 @@ class CellNode(ManagedNode):
             if not self._shooting.done():
                 return  # too slow for the rate that was asked for
             self._shooting.result()
-        now_ns = self._steady_ns()
+        now_ns = self.steady_ns(self.stamps)
         self.live.advance(now_ns / 1e9)
         self._shooting = self._studio.submit(self._shoot, self.live, self.live.sim.snapshot(), self.stamps.to_stamp(now_ns))
 
@@ -149,7 +140,7 @@ class CellNode(ManagedNode):
     def _follow(self, controller: str, message: JointTrajectory) -> None:
         driver = self.live.arm_driver if controller == "arm" else self.live.gripper_driver
         try:
-            now_ns = self._steady_ns()
+            now_ns = self.steady_ns(self.stamps)
             stamp_ns = messages.stamp_from_message(message.header.stamp)
             driver.accept(message, now_ns / 1e9, (self.stamps.to_steady(stamp_ns, now_ns) - stamp_ns) / 1e9)
         except (TrajectoryRefused, StageError) as refused:
