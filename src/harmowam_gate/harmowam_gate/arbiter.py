@@ -129,9 +129,11 @@ class Arbiter:
         self._refusal = Verdict()
         return self.follower.start(waypoints, speed_scale, now_ns)
 
-    def comes_to_rest(self, now_ns: int) -> bool:
-        """Whether the arm ends a motion that nothing drives any more: half a second later it rests."""
-        return not self._task_id and not self.follower.running and self._mover.moves(now_ns)
+    def settles(self, now_ns: int) -> bool:
+        """Whether nothing drives or holds the arm and it still ends a motion, or has not been seen at rest yet: a matter of a second."""
+        driven = self._task_id or self.follower.running or self._latched is not None
+        at_rest = self._mover.set_point(now_ns) is not None and not self._mover.moves(now_ns)
+        return not driven and not at_rest
 
     def stop_path(self) -> None:
         """End the path: the arm brakes to rest."""

@@ -14,6 +14,8 @@ from harmowam_core.lifecycle import ManagedNode
 from harmowam_core.status import Outcome
 from harmowam_gate.arbiter import Arbiter, ArbiterOutput
 
+PATIENCE_NS = 2_000_000_000
+
 
 @dataclass
 class _Goal:
@@ -39,6 +41,7 @@ class GoalServer(ABC):
         self._node, self._arbiter = node, arbiter
         self._running: _Goal | None = None
         self._queue: deque[ServerGoalHandle] = deque()
+        self._waits_since_ns: int | None = None
         ActionServer(
             node,
             self.action,
@@ -68,8 +71,8 @@ class GoalServer(ABC):
         """Cancel the goal if its caller wants that, and start the next one."""
         if self._running is not None and self._running.handle.is_cancel_requested:
             self.stop(Outcome.CANCELLED, "cancelled by the caller", now_ns)
-        while self._queue and not self._arbiter.comes_to_rest(now_ns):
-            handle = self._queue.popleft()
+        while self._queue and not self._waits(now_ns):
+            handle, self._waits_since_ns = self._queue.popleft(), None
             try:
                 text = self._start(handle.request, now_ns)
             except self.refusal as error:
@@ -78,6 +81,13 @@ class GoalServer(ABC):
                 continue
             self._node.get_logger().info(text)
             self._running = _Goal(handle, now_ns)
+
+    def _waits(self, now_ns: int) -> bool:
+        """Whether the next goal has a moment for the arm to settle; one that never does gets the arbiter's refusal."""
+        if not self._arbiter.settles(now_ns):
+            return False
+        self._waits_since_ns = self._waits_since_ns or now_ns
+        return now_ns - self._waits_since_ns < PATIENCE_NS
 
     def report(self, output: ArbiterOutput, now_ns: int) -> None:
         """Tell the caller how it goes, or how it ended."""

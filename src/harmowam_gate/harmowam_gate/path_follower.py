@@ -56,8 +56,10 @@ class PathFollower:
         if not 0 < speed_scale <= 1:
             raise PathRefused(f"speed_scale is {speed_scale}, expected a number in (0, 1]")
         here = self._mover.set_point(now_ns)
-        if here is None or self._mover.moves(now_ns):
-            raise PathRefused("the arms still move, or nothing is known of them yet; try again once they rest")
+        if here is None:
+            raise PathRefused("the arms have not been seen at rest yet; are their joint states published?")
+        if self._mover.moves(now_ns):
+            raise PathRefused("the arms still move; try again once they rest")
         off_rad = float(np.abs(waypoints[0] - here.positions).max())
         if not off_rad <= START_RAD:
             raise PathRefused(f"the path begins {off_rad:.3f} rad from where the arms are, limit {START_RAD}; plan it anew")

@@ -88,6 +88,28 @@ def test_a_path_is_followed_to_rest_in_short_trajectories() -> None:
     assert rig.tick().state.status is Status.IDLE
 
 
+def test_goals_wait_until_the_arm_was_seen_at_rest_and_while_it_comes_to_rest() -> None:
+    rig = Rig()
+    unseen = Arbiter(CELL, KINEMATICS)
+    assert unseen.settles(rig.now_ns) and not rig.arbiter.settles(rig.now_ns)
+    with pytest.raises(PathRefused, match="seen at rest yet; are their joint states published"):
+        unseen.start_path(PATH, 1.0, rig.now_ns)
+    rig.arbiter.start_path(PATH, 1.0, rig.now_ns)
+    for _ in range(20):
+        rig.tick()
+    assert not rig.arbiter.settles(rig.now_ns), "a second path is refused at once"
+    rig.arbiter.stop_path()
+    rig.tick()
+    assert rig.arbiter.settles(rig.now_ns)
+    with pytest.raises(PathRefused, match="still move"):
+        rig.arbiter.start_path(PATH, 1.0, rig.now_ns)
+    rig.to_rest()
+    assert not rig.arbiter.settles(rig.now_ns)
+    unseen.hold("test")
+    unseen.tick(rig.now_ns)
+    assert not unseen.settles(rig.now_ns), "held: refused at once"
+
+
 def test_half_the_speed_takes_twice_as_long() -> None:
     fast, slow = Rig(), Rig()
     a, b = fast.arbiter.start_path(PATH, 1.0, fast.now_ns), slow.arbiter.start_path(PATH, 0.25, slow.now_ns)
