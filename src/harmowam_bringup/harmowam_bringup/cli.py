@@ -28,6 +28,7 @@ ELSEWHERE = {
     "build": ("harmowam_training.engines", "build"),
     "engines list": ("harmowam_training.engines", "list_engines"),
     "replay": ("harmowam_bringup.replay.command", "replay"),
+    "play": ("harmowam_bringup.replay.play", "play"),
     "bench replay": ("harmowam_bringup.replay.bench", "bench_replay"),
     "check": ("harmowam_bringup.profile.command", "check"),
     "prepare": ("harmowam_bringup.profile.command", "prepare"),
@@ -162,6 +163,10 @@ def _evaluate() -> None: ...
 
 @app.command("replay", help="Offline evaluation of recordings: both experts, imagination and gate against what was executed.")
 def _replay() -> None: ...
+
+
+@app.command("play", help="Play a recording into a live graph that runs on its clock (replay.launch.yaml does both).")
+def _play() -> None: ...
 
 
 @bench.command("replay", help="How much faster than real time a recording of three 640x480 cameras is evaluated.")

@@ -119,6 +119,13 @@ class SetRemap(_Action):
     to: Text
 
 
+class SetParameter(_Action):
+    """A parameter of all nodes that follow, unless they set it themselves; the value is read by YAML's rules."""
+
+    name: Text
+    value: Text
+
+
 class Include(_Action):
     """Reads another YAML launch file, with arguments set for it."""
 
@@ -215,6 +222,7 @@ class Entity(_Tag):
     unset_env: UnsetEnv | None = None
     push_ros_namespace: PushRosNamespace | None = Field(None, alias="push_ros_namespace")
     set_remap: SetRemap | None = None
+    set_parameter: SetParameter | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -354,6 +362,7 @@ class _Interpreter:
         self.scope = scope
         self.processes: list[Process] = []
         self._remaps: list[tuple[str, str]] = []
+        self._shared: list[Param] = []
         self._count = 0
 
     def run_file(self, path: Path) -> None:
@@ -401,15 +410,18 @@ class _Interpreter:
                 )
             case SetRemap():
                 self._remaps.append((substitute(action.from_, scope), substitute(action.to, scope)))
+            case SetParameter():
+                name, value = substitute(action.name, scope), yaml.safe_load(substitute(action.value, scope))
+                self._shared.append(Param(name=name, value=value))
             case Include():
                 for pair in action.arg:
                     scope.variables[substitute(pair.name, scope)] = substitute(pair.value, scope)
                 self.run_file(Path(substitute(action.file, scope)).resolve())
             case Group():
-                kept = dict(scope.variables), dict(scope.environment), list(self._remaps)
+                kept = dict(scope.variables), dict(scope.environment), list(self._remaps), list(self._shared)
                 self._run(action.children)
                 if action.scoped:
-                    scope.variables, scope.environment, self._remaps = kept
+                    scope.variables, scope.environment, self._remaps, self._shared = kept
             case Node():
                 self._add_node(action)
             case Executable():
@@ -450,7 +462,7 @@ class _Interpreter:
             [program, *split_command(node.args, scope)],
             node=name,
             ros_arguments=tuple(ros_arguments),
-            parameters=tuple(self._parameters(node.param, addressee)),
+            parameters=tuple(self._parameters([*self._shared, *node.param], addressee)),
         )
 
     def _parameters(self, params: list[Param], addressee: str) -> Iterator[Path | Mapping[str, Any]]:

@@ -121,6 +121,10 @@ class GraphClient:
             self.check()
             on_wait()
 
+    def spin_once(self, timeout_s: float) -> None:
+        """Let one callback run, if there is one in time."""
+        self._executor.spin_once(timeout_sec=timeout_s)
+
     def spin_for(self, duration_s: float) -> None:
         """Let callbacks run for a while."""
         end = time.monotonic() + duration_s

@@ -84,12 +84,17 @@ def wait(
             if part is Part.SENSORS:
                 _wait_for(graph, _Sensors(graph, profile).missing, timeout)
             elif part is Part.MODELS:
-                _wait_for(graph, lambda: _inactive(graph), timeout)
+                wait_for_models(graph, timeout)
             else:
                 graph.wait_for_arbiter(timeout)
     took_s = time.monotonic() - started_s
     console.print(Text(f"{part.value}: alive after {took_s:.1f} s"))
     _write(json, {"part": part.value, "seconds": took_s})
+
+
+def wait_for_models(graph: GraphClient, timeout_s: float) -> None:
+    """Until world model and experts are active; GraphError names who is not."""
+    _wait_for(graph, lambda: _inactive(graph), timeout_s)
 
 
 def _inactive(graph: GraphClient) -> list[str]:

@@ -107,6 +107,23 @@ def test_the_arbiter_can_be_left_waiting(installed: Path) -> None:
     assert values.pop("arbiter") is False and all(values.values())
 
 
+def test_replay_commands_nothing_and_runs_on_the_recordings_clock(installed: Path) -> None:
+    launch = read_launch(installed / "launch/replay.launch.yaml", {"bag": "/bags/a b", "start": "2.5"})
+    nodes = [process for process in launch.processes if process.node]
+    assert [process.node for process in nodes] == ["world_model", "predictive_expert", "reactive_expert", "arbiter", "planner"]
+    for process in nodes:
+        values = {name: value for source in process.parameters for name, value in source["/**"]["ros__parameters"].items()}
+        assert values["use_sim_time"] is True and values["tracking_rad"] == 1.0
+        assert process.environment["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("config/fastdds.xml")
+    [arbiter] = [process for process in nodes if process.node == "arbiter"]
+    assert sum(":=/dry_run/" in word for word in arbiter.ros_arguments) == 2
+    [player] = [process for process in launch.processes if not process.node]
+    assert player.command == ("harmowam", "play", "/bags/a b", "--start", "2.5", "--instruction", "", "--preset", "compact")
+    assert player.shutdown_on_exit
+    with pytest.raises(LaunchError, match="argument 'bag' .* is required"):
+        read_launch(installed / "launch/replay.launch.yaml")
+
+
 def test_sim_may_be_watched_and_recorded(installed: Path, make_package: Callable[..., Path]) -> None:
     make_package("rviz2", rviz2="#!/bin/sh\n")
     watched = read_launch(installed / "launch/sim.launch.yaml", {"rviz": "true", "record": "true"}).processes
@@ -116,10 +133,11 @@ def test_sim_may_be_watched_and_recorded(installed: Path, make_package: Callable
     assert len(watched) == len(read_launch(installed / "launch/sim.launch.yaml").processes) + 2
 
 
-@pytest.mark.parametrize("name", ["graph.launch.yaml", "sim.launch.yaml"])
+@pytest.mark.parametrize("name", ["graph.launch.yaml", "sim.launch.yaml", "replay.launch.yaml"])
 def test_every_argument_is_described(installed: Path, name: str) -> None:
     arguments = declared_arguments(installed / "launch" / name)
-    assert arguments and all(argument.description and argument.default is not None for argument in arguments.values())
+    assert arguments and all(argument.description for argument in arguments.values())
+    assert {argument.name for argument in arguments.values() if argument.default is None} <= {"bag"}
 
 
 def test_the_launch_file_offers_the_backends_there_are() -> None:

@@ -212,6 +212,21 @@ launch:
     assert yaml.safe_load(Path(line[line.index("--params-file") + 1]).read_text()) == {"/ns/t": {"ros__parameters": {"seed": 7}}}
 
 
+def test_shared_parameters_reach_nodes_that_follow_in_their_group(launch: Callable[..., Launch], make_package: Callable[..., Path]) -> None:
+    make_package("things", n="#!/bin/sh\n")
+    text = """
+launch:
+  - node: {pkg: things, exec: n, name: before}
+  - group:
+      - set_parameter: {name: use_sim_time, value: "true"}
+      - set_parameter: {name: rate, value: "5.0", if: "false"}
+      - node: {pkg: things, exec: n, name: inside, param: [{name: own, value: 1}]}
+  - node: {pkg: things, exec: n, name: after}
+"""
+    given = {process.node: [source["/**"]["ros__parameters"] for source in process.parameters] for process in launch(text).processes}
+    assert given == {"before": [], "inside": [{"use_sim_time": True}, {"own": 1}], "after": []}
+
+
 def test_includes_share_variables_and_take_arguments(tmp_path: Path, launch: Callable[..., Launch]) -> None:
     (tmp_path / "inner.launch.yaml").write_text(
         """

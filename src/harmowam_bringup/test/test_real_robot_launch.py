@@ -201,7 +201,9 @@ if importlib.util.find_spec("launch_ros") is not None:
         said = capfd.readouterr()
         assert "was trained for the cell 'franka_dual' and cannot drive 'ur5e_robotiq'" in said.out + said.err
 
-    @pytest.mark.parametrize("name", ["real_robot.launch.py", "rviz.launch.py", "graph.launch.yaml", "sim.launch.yaml"])
+    @pytest.mark.parametrize(
+        "name", ["real_robot.launch.py", "rviz.launch.py", "graph.launch.yaml", "sim.launch.yaml", "replay.launch.yaml"]
+    )
     def test_genuine_launch_reads_every_file_and_its_arguments(name: str) -> None:
         from launch.launch_description_sources import AnyLaunchDescriptionSource
 

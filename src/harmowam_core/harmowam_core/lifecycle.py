@@ -37,7 +37,7 @@ from rclpy.timer import Timer
 from harmowam_core import topics
 from harmowam_core.health import Health
 from harmowam_core.qos import COMMAND
-from harmowam_core.stamp_clock import StampClock
+from harmowam_core.stamp_clock import JUMP_NS, TOLD_JUMP_NS, StampClock
 
 RETRY_PERIOD_S = 2.0
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
@@ -127,12 +127,17 @@ class ManagedNode(LifecycleNode):
         """The ROS clock's time, ns (for stamps; measure durations with a steady clock)."""
         return int(self.get_clock().now().nanoseconds)
 
+    def stamp_clock(self) -> StampClock:
+        """Maps stamps by the node's clock, which may be simulated, from now on."""
+        jump_ns = TOLD_JUMP_NS if self.get_clock().ros_time_is_active else JUMP_NS
+        return StampClock(self.now_ns(), time.monotonic_ns(), jump_ns)
+
     def steady_ns(self, stamps: StampClock, slew: bool = False) -> int:
         """The steady time, ns; on the way, ``stamps`` reads the clock of the stamps, and a jump of that is logged."""
         before_ns = time.monotonic_ns()
         stamp_ns = self.now_ns()
         now_ns = time.monotonic_ns()
-        if stamps.read(stamp_ns, before_ns, now_ns, slew):
+        if stamp_ns and stamps.read(stamp_ns, before_ns, now_ns, slew):  # 0: simulated time has not begun
             self.get_logger().warning("the clock of the stamps has jumped; nothing that moves goes by it")
         return now_ns
 

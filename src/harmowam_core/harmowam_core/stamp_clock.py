@@ -9,6 +9,8 @@ from collections import deque
 
 JUMP_NS = 20_000_000
 """The clocks part by less than this between two readings, unless somebody sets the stamping one."""
+TOLD_JUMP_NS = 150_000_000
+"""The same for a clock that is told by messages (/clock), which come late."""
 KEPT_NS = 3_000_000_000
 """So long after a jump there may still be stamps of before."""
 SLEW_NS = 10_000
@@ -20,8 +22,9 @@ PROMPT_NS = 500_000
 class StampClock:
     """Maps stamps once, when they come in; a jump of the stamping clock leaves what was mapped before untouched."""
 
-    def __init__(self, stamp_ns: int, steady_ns: int) -> None:
-        """Both clocks, read at once."""
+    def __init__(self, stamp_ns: int, steady_ns: int, jump_ns: int = JUMP_NS) -> None:
+        """Both clocks, read at once; those that part by ``jump_ns`` between two readings have jumped."""
+        self._jump_ns = jump_ns
         self._offset_ns = stamp_ns - steady_ns
         self._former: deque[tuple[int, int]] = deque()  # (until, offset)
 
@@ -33,7 +36,7 @@ class StampClock:
         while self._former and after_ns > self._former[0][0]:
             self._former.popleft()
         parted_ns = stamp_ns - (before_ns + after_ns) // 2 - self._offset_ns
-        if abs(parted_ns) - (after_ns - before_ns) > JUMP_NS:
+        if abs(parted_ns) - (after_ns - before_ns) > self._jump_ns:
             self._former.append((after_ns + KEPT_NS, self._offset_ns))
             self._offset_ns += parted_ns
             return True

@@ -36,7 +36,6 @@ from harmowam_core.policy_node import PolicyNode
 from harmowam_core.presets import load_preset
 from harmowam_core.qos import CHUNK, COMMAND, LATCHED, LATEST
 from harmowam_core.stages import Expert, JointState, Observation, StageError
-from harmowam_core.stamp_clock import StampClock
 from harmowam_core.status import GateState, Outcome, Reason
 from harmowam_gate.announcer import Announcer
 from harmowam_gate.arbiter import Arbiter, ArbiterOutput, ResetRefused
@@ -82,7 +81,7 @@ class ArbiterNode(PolicyNode):
         self.cell = load_preset(self.value("preset")).load_cell()
         settings = ArbiterSettings(**{name: self.value(name) for name in ArbiterSettings.model_fields})
         self.arbiter = Arbiter(self.cell, Kinematics(self.cell), settings, 1.0 / self.value("rate"))
-        self.clock = StampClock(self.now_ns(), time.monotonic_ns())
+        self.clock = self.stamp_clock()
         publisher, controllers = self.create_lifecycle_publisher, self.cell.controllers
         self._arms = publisher(JointTrajectoryMsg, controllers.arm_topic, COMMAND)
         self._grippers = publisher(JointTrajectoryMsg, controllers.gripper_topic, COMMAND)

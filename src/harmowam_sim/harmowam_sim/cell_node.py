@@ -19,7 +19,6 @@ from harmowam_core.health import Level
 from harmowam_core.lifecycle import ManagedNode, run
 from harmowam_core.qos import COMMAND, LATEST, SENSOR
 from harmowam_core.stages import StageError
-from harmowam_core.stamp_clock import StampClock
 from harmowam_sim.driver import TrajectoryRefused
 from harmowam_sim.environments import ENVIRONMENTS, TASKS, sample_episode
 from harmowam_sim.live import LiveCell, is_behind
@@ -59,7 +58,7 @@ class CellNode(ManagedNode):
         self._shooting: Future[None] | None = None
         self.cell = load_cell(self.cell_name)
         self.live = self._lay_out()
-        self.stamps = StampClock(self.now_ns(), time.monotonic_ns())
+        self.stamps = self.stamp_clock()
         cameras = self.cell.cameras
         self.images = {c.name: self.create_lifecycle_publisher(Image, topics.camera_image(c.name), SENSOR) for c in cameras}
         self.infos = {c.name: self.create_lifecycle_publisher(CameraInfo, topics.camera_info(c.name), SENSOR) for c in cameras}
