@@ -40,6 +40,9 @@ from harmowam_core.qos import COMMAND
 from harmowam_core.stamp_clock import JUMP_NS, TOLD_JUMP_NS, StampClock
 
 RETRY_PERIOD_S = 2.0
+NO_PRECEDENCE = (
+    "real-time priority is not permitted to this user: on a busy machine I will be late (docs/operator.md says how to permit it)"
+)
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 DIAGNOSTICS_PERIOD_S = 1.0
 
@@ -265,15 +268,19 @@ def run(
     args: list[str] | None = None,
     executor_class: Callable[[], Executor] = EventsExecutor,
     nice: int = 0,
+    real_time: int = 0,
 ) -> None:
     """Spin a node until SIGINT or SIGTERM, then shut it down in order; exit with 1 if it could not be brought up.
 
     EventsExecutor builds no wait set for every message, which takes a third of the processor time of a node that listens to much.
     It polls coroutines that wait at full speed: a node that has some asks for another ``executor_class``.
     ``nice``: how far the process stands back behind others (0 to 19), as models should behind the arbiter and the arm's driver.
+    ``real_time``: the process goes before all others that have not this priority (SCHED_FIFO, 1 to 99) where the user may ask for that;
+    log and diagnostics say if not.
     """
     if nice:
         _stand_back(nice)
+    precedence = _take_precedence(real_time) if real_time else ""
     signalled: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -291,6 +298,10 @@ def run(
     except (InvalidParameterValueException, InvalidParameterTypeException) as error:
         rclpy.shutdown()
         sys.exit(f"{getattr(node_class, '__name__', node_class)}: {error}")
+    if real_time:
+        node.health.figure("scheduling", precedence or "without real-time priority")
+        if not precedence:
+            node.get_logger().warning(NO_PRECEDENCE)
     executor = executor_class()
     executor.add_node(node)
     try:
@@ -305,6 +316,15 @@ def run(
         node.destroy_node()
         rclpy.try_shutdown()
     sys.exit(1 if node.failed else 0)
+
+
+def _take_precedence(priority: int) -> str:
+    """For this thread and those it will start; how it goes first now, "" if that is not permitted."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except PermissionError:
+        return ""
+    return f"SCHED_FIFO {priority}"
 
 
 def _stand_back(nice: int) -> None:

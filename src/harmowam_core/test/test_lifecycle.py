@@ -182,11 +182,11 @@ def test_one_bound_alone_is_a_mistake(make_node: Callable[..., Sample]) -> None:
 # ---- whole processes -------------------------------------------------------------------------------------------------------
 
 
-def start(*parameters: str) -> subprocess.Popen[str]:
+def start(*parameters: str, through: tuple[str, ...] = (), real_time: int = 0) -> subprocess.Popen[str]:
     arguments = [part for parameter in parameters for part in ("-p", parameter)]
     return subprocess.Popen(
-        [sys.executable, str(Path(__file__)), *(["--ros-args", *arguments] if arguments else [])],
-        env={**os.environ, "ROS_DOMAIN_ID": str(random.randint(1, 100))},
+        [*through, sys.executable, str(Path(__file__)), *(["--ros-args", *arguments] if arguments else [])],
+        env={**os.environ, "ROS_DOMAIN_ID": str(random.randint(1, 100)), "REAL_TIME": str(real_time)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -225,8 +225,22 @@ def test_a_bad_parameter_is_refused_at_start(parameter: str, complaint: str) -> 
     assert complaint in output and "Traceback" not in output
 
 
+@pytest.mark.parametrize("through", [(), ("setpriv", "--bounding-set=-sys_nice")], ids=["as permitted", "not permitted"])
+def test_real_time_priority_is_taken_or_missed_aloud(through: tuple[str, ...]) -> None:
+    if through and os.getuid():
+        pytest.skip("only root has capabilities to take away")
+    with start(through=through, real_time=7) as process:
+        assert process.stdout is not None
+        lines = list(iter(process.stdout.readline, "activate\n"))
+        policy = os.sched_getscheduler(process.pid)
+        process.terminate()
+    missed = any("real-time priority is not permitted" in line for line in lines)
+    assert policy == (os.SCHED_OTHER if missed else os.SCHED_FIFO)
+    assert missed or not through
+
+
 if __name__ == "__main__":
-    run(Sample)
+    run(Sample, real_time=int(os.environ.get("REAL_TIME", "0")))
 
 
 class Raising:

@@ -50,6 +50,7 @@ MARKERS_PERIOD_S = 0.1
 ARM_PERIOD_S = 0.005
 GRAPH_PERIOD_S = 0.1
 MISMATCH_PERIOD_S = 0.5
+REAL_TIME = 30  # after ros2_control's 50
 SAME_MOMENT_NS = 50_000_000  # images this close belong to one observation
 
 
@@ -283,7 +284,7 @@ class ArbiterNode(PolicyNode):
 
 def main() -> None:
     """Run the node."""
-    run(ArbiterNode)
+    run(ArbiterNode, real_time=REAL_TIME)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,15 @@ class Deadlines:
         self._missed: deque[tuple[int, int]] = deque()
         self.total_missed = 0
         self.total = 0
+        self.late_s = 0.0
+        """By how much the last tick came after the one before it plus a period, where that is a missed tick or more."""
 
     def tick(self, now_ns: int) -> float:
         """Note a tick; returns the time since the last one, s (0 at the first)."""
         gap_ns = 0 if self._last_ns is None else now_ns - self._last_ns
         missed = max(round(gap_ns / self._period_ns) - 1, 0)
         self.total += 1 + missed
+        self.late_s = (gap_ns - self._period_ns) * 1e-9 if missed else 0.0
         if missed:
             self.total_missed += missed
             self._missed.append((now_ns, missed))

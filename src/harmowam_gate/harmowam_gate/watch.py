@@ -120,10 +120,11 @@ class Watch:
         return state is not None and bool((np.abs(state.velocities[: self._joints]) <= RESTING_RAD_S).all())
 
     def joint_state_age_s(self, now_ns: int) -> float:
-        """Of the last good one; while this process stood still, nothing aged."""
+        """Of the last good one when this tick was due; while this process stood still, nothing aged."""
         if self.joint_state is None:
             return math.inf
-        return (now_ns - max(self.joint_state.stamp_ns, self._resumed_ns)) * 1e-9
+        late_s = 0.0 if self.deadlines is None else self.deadlines.late_s
+        return (now_ns - max(self.joint_state.stamp_ns, self._resumed_ns)) * 1e-9 - late_s
 
     def drifts(self, now_ns: int) -> bool:
         """Whether the world has left what was imagined; no news for a while mean no."""

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import Phase as HypothesisPhase
 from hypothesis import strategies as st
 
-from harmowam_core.stages import Drift, Expert, NotFiniteError, StageError
+from harmowam_core.stages import Drift, Expert, JointState, NotFiniteError, StageError
 from harmowam_core.status import Outcome, Reason, Status
-from harmowam_gate.arbiter import ResetRefused
+from harmowam_gate.arbiter import ArbiterSettings, ResetRefused
+from harmowam_gate.watch import Watch
 
 MS = 1_000_000
 ARMS = np.repeat([1.0, 0.0], [14, 2])  # joint states hold the arms' joints and then a finger each
@@ -215,6 +216,24 @@ def test_missed_ticks_slow_then_hold_then_go_on(make_rig):
     assert rig.arbiter.watch.deadlines.total_missed == 5
     drive(rig, 15, lambda t: rig.left_tool()[-1], score=0.0)
     assert last(rig).status is Status.EXECUTING
+
+
+def test_the_arm_is_not_lost_because_the_arbiter_itself_is_late(cell, kinematics):
+    """Joint states wait for a starved process as its ticks do; those that do not come by the next tick are lost."""
+    watch = Watch(cell, kinematics, ArbiterSettings(joint_state_max_age_s=0.045), 0.02)
+    rest = np.concatenate([kinematics.home(), np.full(2, 0.04)])
+
+    def lost(now_ns: int, measured_ns: int | None = None) -> bool:
+        if measured_ns is not None:
+            watch.on_joint_state(JointState(measured_ns, cell.arm_joint_names + cell.finger_joint_names, rest, 0 * rest))
+        watch.tick(now_ns)
+        return any(c.reason is Reason.JOINT_STATES_LOST and not c.met for c in watch.latching(now_ns, lambda _: None))
+
+    assert not lost(20 * MS, measured_ns=10 * MS) and not lost(40 * MS, measured_ns=30 * MS)
+    assert not lost(100 * MS), "two ticks were missed"
+    assert lost(120 * MS)
+    assert not lost(140 * MS, measured_ns=130 * MS)
+    assert not lost(160 * MS) and lost(180 * MS), "on time, 45 ms are 45 ms"
 
 
 def test_a_trajectory_that_comes_too_late_is_not_sent_and_leaves_no_trace(moving):

@@ -27,6 +27,7 @@ SCORE_TOPIC = "/sim/score"
 RESET_SERVICE = "/sim/reset"
 TICK_S = 0.01  # of physics and joint states
 SCORE_PERIOD_S = 0.1  # scored every control period, published every other one
+REAL_TIME = 20  # as the driver of an arm; after the arbiter's 30, for it renders, too
 LOG_PERIOD_S = 0.1
 LEAST_JOINT_STATES_HZ = 50.0
 
@@ -174,7 +175,7 @@ class CellNode(ManagedNode):
 
 def main() -> None:
     """Run the node."""
-    run(CellNode)
+    run(CellNode, real_time=REAL_TIME)
 
 
 if __name__ == "__main__":

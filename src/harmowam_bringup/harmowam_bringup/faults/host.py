@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,13 +21,25 @@ from harmowam_bringup.faults.observer import StateSeen
 from harmowam_bringup.faults.scenario import TICK_S, Reaction, Scenario
 from harmowam_bringup.session import isolated_environment
 from harmowam_core.status import Reason
+from harmowam_gate.deadlines import WINDOW_NS
+from harmowam_gate.settings import ArbiterSettings
 
-LOOPS, LOOPS_S = 3, 1.5
-"""Busy loops that share the arbiter's one processor, and when they end by themselves."""
+STARVED_S = 1.5
+HOG = """
+import sys, time
+end = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    pause = time.monotonic() + 0.04
+    while time.monotonic() < pause:
+        pass
+    time.sleep(float(sys.argv[2]))
+"""
+"""A busy loop that ends by itself, and how long it rests after every 40 ms."""
 
 
 class CpuStarved(Scenario):
-    row, name, fault = 19, "cpu_starved", "the arbiter shares one processor with busy loops; timed from its first missed tick"
+    row, name = 19, "cpu_starved"
+    fault = "busy loops take most of the arbiter's one processor; timed from the tick that was one too many to be missed"
     expected = "slowed, then held: DEADLINE_MISSED"
     bound_s = 0.1
 
@@ -34,27 +47,38 @@ class CpuStarved(Scenario):
         self._pid = graph.pid("arbiter")
         self._before = os.sched_getaffinity(self._pid)
         processor = max(self._before)
+        # One that goes before an arbiter with real-time priority, else three that share the processor with it.
+        before, count, rest_s = [], 3, 0.0
+        if os.sched_getscheduler(self._pid) == os.SCHED_FIFO:
+            before, count, rest_s = ["chrt", "-f", str(os.sched_getparam(self._pid).sched_priority + 1)], 1, 0.02
         at_ns = time.monotonic_ns()
         _pin(self._pid, {processor})
-        loop = ["timeout", str(LOOPS_S), "taskset", "-c", str(processor), "sh", "-c", "while :; do :; done"]
+        hog = ["taskset", "-c", str(processor), *before, sys.executable, "-S", "-c", HOG, str(STARVED_S), str(rest_s)]
         # Linux shares a processor between sessions, and nodes have one each.
-        self._loops = [subprocess.Popen(loop, start_new_session=True) for _ in range(LOOPS)]
+        self._hogs = [subprocess.Popen(hog, start_new_session=True) for _ in range(count)]
         return at_ns
 
     def began_ns(self, graph: FaultGraph, injected_ns: int, reaction: Reaction) -> int:
+        """When the tick was due that was one too many to be missed."""
         times_ns = [state.at_ns for state in graph.observer.states(injected_ns - 100_000_000)]
-        pairs = zip(times_ns, times_ns[1:], strict=False)
-        late = (before for before, after in pairs if after > injected_ns and after - before > 1.5 * TICK_S * 1e9)
-        return next(late, injected_ns) + round(TICK_S * 1e9)
+        tick_ns = round(TICK_S * 1e9)
+        missed_ns = [
+            before + tick_ns * number
+            for before, after in zip(times_ns, times_ns[1:], strict=False)
+            if after > injected_ns
+            for number in range(1, round((after - before) / tick_ns))
+        ]
+        pairs = zip(missed_ns, missed_ns[ArbiterSettings().deadline_slow_misses :], strict=False)
+        return next((last for first, last in pairs if last - first < WINDOW_NS), injected_ns)
 
     def is_reaction(self, state: StateSeen) -> bool:
         return state.reason is Reason.DEADLINE_MISSED
 
     def heal(self, graph: FaultGraph) -> None:
-        for loop in self._loops:
-            loop.terminate()
-        for loop in self._loops:
-            loop.wait()
+        for hog in self._hogs:
+            hog.terminate()
+        for hog in self._hogs:
+            hog.wait()
         _pin(self._pid, self._before)
 
 
