@@ -18,6 +18,14 @@ GRID_NS = 20_000_000
 SHORTEST_NS = 1_000_000
 """No piece of a trajectory is shorter."""
 
+DERIVATIVES = np.array([[1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 4, 5], [0, 0, 2, 6, 12, 20], [0, 0, 0, 6, 24, 60]])
+EXPONENTS = np.array([[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 3, 4], [0, 0, 0, 1, 2, 3], [0, 0, 0, 0, 1, 2]])
+"""Of a quintic and its first three derivatives: the factors and powers that its six coefficients come with."""
+
+PLACES = np.array([0.0, 0.25, 0.5, 0.75])
+PIECE = DERIVATIVES[:, None] * PLACES[:, None] ** EXPONENTS[:, None]
+"""(4, 4, 6) what each coefficient contributes to each derivative at each of these shares of a piece."""
+
 
 @dataclass(frozen=True)
 class JointMotion:
@@ -83,26 +91,36 @@ class JointSpline:
         return (self.times_ns - self.times_ns[0]) * 1e-9
 
     @cached_property
-    def _coefficients(self) -> Float64:
-        """(6, P - 1, N) of the powers of the time since each piece's first point, s."""
-        h = np.diff(self._seconds)[:, None]
+    def _spans(self) -> Float64:
+        """(P - 1,) s."""
+        return np.diff(self._seconds)
+
+    @cached_property
+    def _shares(self) -> Float64:
+        """(6, P - 1, N) coefficients of the powers of the share of each piece that is over."""
+        h = self._spans[:, None]
         p0, v0, a0 = self.positions[:-1], self.velocities[:-1] * h, self.accelerations[:-1] * h**2
         p1, v1, a1 = self.positions[1:], self.velocities[1:] * h, self.accelerations[1:] * h**2
         step = p1 - p0
         return np.stack(
             [
                 p0,
-                v0 / h,
-                a0 / 2 / h**2,
-                (10 * step - 6 * v0 - 4 * v1 - 1.5 * a0 + 0.5 * a1) / h**3,
-                (-15 * step + 8 * v0 + 7 * v1 + 1.5 * a0 - a1) / h**4,
-                (6 * step - 3 * (v0 + v1) - 0.5 * (a0 - a1)) / h**5,
+                v0,
+                a0 / 2,
+                10 * step - 6 * v0 - 4 * v1 - 1.5 * a0 + 0.5 * a1,
+                -15 * step + 8 * v0 + 7 * v1 + 1.5 * a0 - a1,
+                6 * step - 3 * (v0 + v1) - 0.5 * (a0 - a1),
             ]
         )
 
+    @cached_property
+    def _coefficients(self) -> Float64:
+        """(6, P - 1, N) of the powers of the time since each piece's first point, s."""
+        return self._shares / self._spans[:, None] ** np.arange(6)[:, None, None]
+
     def peak_jerks(self) -> Float64:
         """(P - 1, N) largest |jerk| of each piece, exactly: a parabola that jumps from piece to piece."""
-        h = np.diff(self._seconds)[:, None]
+        h = self._spans[:, None]
         _, _, _, c3, c4, c5 = self._coefficients
         with np.errstate(divide="ignore", invalid="ignore"):
             vertex = np.nan_to_num(np.clip(-c4 / (5 * c5), 0.0, h), nan=0.0)
@@ -126,18 +144,28 @@ class JointSpline:
             6 * c3 + t * (24 * c4 + t * 60 * c5),
         )
 
-    def dense(self, per_piece: int = 4) -> DenseMotion:
-        """Sampled evenly, ``per_piece`` times each piece and at the end."""
-        shares = np.arange(per_piece) / per_piece
-        inner = self.times_ns[:-1, None] + np.diff(self.times_ns)[:, None] * shares
-        return self.sample(np.append(inner.astype(np.int64).ravel(), self.times_ns[-1]))
+    def dense(self) -> DenseMotion:
+        """Sampled evenly, four times each piece, and at the end."""
+        if len(self.times_ns) == 1:
+            return self.sample(self.times_ns)
+        joints, orders = self.positions.shape[1], np.arange(len(DERIVATIVES))
+        inner = np.tensordot(PIECE, self._shares, 1) / self._spans[:, None] ** orders[:, None, None, None]  # (order, place, piece, N)
+        end = np.tensordot(DERIVATIVES, self._shares[:, -1], 1) / self._spans[-1] ** orders[:, None]
+        rows = np.concatenate([np.moveaxis(inner, 1, 2).reshape(len(orders), -1, joints), end[:, None]], axis=1)
+        times_s = np.append((self._seconds[:-1, None] + self._spans[:, None] * PLACES).ravel(), self._seconds[-1])
+        return DenseMotion(times_s, *rows)
 
     def motion(self, time_ns: int) -> JointMotion:
         """The set-point at one time; before the start that of the start, after the end at rest."""
         if time_ns >= self.end_ns:
             return JointMotion.resting(self.positions[-1])
-        sample = self.sample(np.array([max(time_ns, self.start_ns)]))
-        return JointMotion(sample.positions[0], sample.velocities[0], sample.accelerations[0])
+        piece = max(int(np.searchsorted(self.times_ns, time_ns, side="right")) - 1, 0)
+        t = max(time_ns - int(self.times_ns[piece]), 0) * 1e-9
+        if t == 0:
+            return JointMotion(self.positions[piece], self.velocities[piece], self.accelerations[piece])
+        powers = np.array([1.0, t, t**2, t**3, t**4, t**5])
+        position, velocity, acceleration = np.tensordot(DERIVATIVES[:3] * powers[EXPONENTS[:3]], self._coefficients[:, piece], 1)
+        return JointMotion(position, velocity, acceleration)
 
     def between(self, start_ns: int, end_ns: int) -> JointSpline:
         """From ``start_ns`` up to its last point before ``end_ns``; at least the first point. It is exact when points lie on the grid.

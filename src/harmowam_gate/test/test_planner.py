@@ -72,7 +72,7 @@ def test_a_brake_begins_exactly_ends_at_rest_and_keeps_to_the_limits(cell, seed)
     assert np.array_equal(spline.positions[0], start.positions) and np.array_equal(spline.velocities[0], start.velocities)
     assert not spline.velocities[-1].any() and not spline.accelerations[-1].any()
     assert spline.end_ns - START_NS <= LONGEST_BRAKE_S * S
-    dense, limits = spline.dense(10), cell.limits
+    dense, limits = spline.sample(np.linspace(spline.start_ns, spline.end_ns, 5000).astype(np.int64)), cell.limits
     for values, limit in (
         (dense.velocities, limits.velocity),
         (dense.accelerations, limits.acceleration),
@@ -113,3 +113,19 @@ def test_smoothing_keeps_slow_motion_and_halves_noise_at_its_frequency():
         smooth = JointPath(times_ns, wave, 2.0).at(times_ns)[0][10:-10]
         gain = float((smooth * wave[10:-10]).sum() / (wave[10:-10] ** 2).sum())
         assert gain == pytest.approx(kept, abs=0.08), hertz
+
+
+def test_dense_samples_and_single_moments_are_those_of_the_spline():
+    random = np.random.default_rng(0)
+    times_ns = START_NS + np.cumsum(random.integers(3_000, 20_000, 12) * 1000)
+    spline = JointSpline(times_ns, *random.normal(size=(3, 12, 14)))
+    dense = spline.dense()
+    inner = (times_ns[:-1, None] + np.diff(times_ns)[:, None] * np.arange(4) // 4).ravel()
+    wanted = spline.sample(np.append(inner, times_ns[-1]))
+    for name in ("times_s", "positions", "velocities", "accelerations", "jerks"):
+        assert getattr(dense, name) == pytest.approx(getattr(wanted, name), rel=1e-6, abs=1e-6), name
+    for row, time_ns in enumerate(inner):
+        motion = spline.motion(int(time_ns))
+        for name in ("positions", "velocities", "accelerations"):
+            assert getattr(motion, name) == pytest.approx(getattr(wanted, name)[row], rel=1e-9, abs=1e-6), name
+    assert len(JointSpline.through([START_NS], [JointMotion.resting(np.zeros(14))]).dense().times_s) == 1
