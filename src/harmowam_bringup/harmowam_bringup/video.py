@@ -191,11 +191,14 @@ def _timeline(recording: Recording) -> Image.Image:
     if len(points) > 1:
         draw.line(points, fill=INK, width=2)
     stage = None
+    ends = [0.0] * 4  # of the last label in each row, from below
     for score in recording.scores:
         if score.value.get("sub_stage") != stage:
             stage = score.value.get("sub_stage")
-            at = x(score.received_ns)
+            at, text = x(score.received_ns), _shortened(str(stage), _font(12), width // 2)
+            row = next((row for row, end in enumerate(ends) if end <= at), len(ends) - 1)
+            ends[row] = at + 4 + _font(12).getlength(text)
             draw.line([(at, 0), (at, height)], fill="#59636e")
-            draw.text((at + 4, height - 32), str(stage), INK, _font(12))
+            draw.text((at + 4, height - 32 - 16 * row), text, INK, _font(12))
     draw.text((4, 4), "gate score", INK, _font(12))
     return image
