@@ -32,8 +32,8 @@ soak: setup   ## hours of the graph with random faults; HOURS=1 SEED=0
 
 assets: setup  ## build the decimated robot meshes (set-up does)
 
-doctor: setup  ## what is missing, and how to get it
-	@$(RUN) harmowam doctor
+doctor:  ## what is missing, and how to get it
+	@$(RUN) { command -v harmowam >/dev/null || { echo 'run make setup first; it says what it lacks'; exit 1; }; } && harmowam doctor
 
 lock:    ## write constraints.txt from what .venv holds
 	@.venv/bin/python scripts/lock.py > constraints.txt.new && mv constraints.txt.new constraints.txt

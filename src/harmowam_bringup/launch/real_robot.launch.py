@@ -37,6 +37,7 @@ ARGUMENTS = (
     ("weights_directory", "", "folder of the weights; empty for those that ship with the preset", None),
     ("device", "cpu", "where the models run", ["cpu", "cuda"]),
     ("backend", "openvino", "what runs the networks", ["torch", "torch_bf16", "openvino", "onnx", "onnxruntime", "tensorrt"]),
+    ("planner", "embedded", "who plans moves: ours, or MoveItPy", ["embedded", "moveit"]),
     ("joint_state_max_age", "0.045", "age in s at which the arbiter takes a moving arm for lost", None),
     ("arms", "true", "start the arm driver; false if it runs already", SWITCH),
     (
@@ -140,7 +141,7 @@ def start_policy(given: dict[str, str], profile: str) -> list:
     if given["rviz"] == "true":
         lookers.append(Node(package="rviz2", executable="rviz2", arguments=["-d", given["rviz_config"]]))
     if given["record"] == "true":
-        lookers.append(harmowam("record"))
+        lookers.append(harmowam("record", *(["--all"] if given["preset"] == "none" else ["--preset", given["preset"]])))
     if given["preset"] == "none":
         return [*lookers, LogInfo(msg="the robot is up, without the policy")]
     commands = [(f"/{kind}_controller/joint_trajectory", f"/dry_run/{kind}_controller/joint_trajectory") for kind in ("arm", "gripper")]
@@ -150,7 +151,9 @@ def start_policy(given: dict[str, str], profile: str) -> list:
             parameters=[{"cell": profile}], remappings=commands if given["dry_run"] == "true" else [],
         )
     )  # fmt: skip
-    passed_on = {name: given[name] for name in ("preset", "weights_directory", "device", "backend", "joint_state_max_age", "dry_run")}
+    passed_on = {
+        name: given[name] for name in ("preset", "weights_directory", "device", "backend", "planner", "joint_state_max_age", "dry_run")
+    }
     source = AnyLaunchDescriptionSource(PathJoinSubstitution([FindPackageShare("harmowam_bringup"), "launch", "graph.launch.yaml"]))
     graph = IncludeLaunchDescription(source, launch_arguments={**passed_on, "autostart_arbiter": "false"}.items())
     alive = harmowam("wait", "models", "--timeout", given["model_timeout"])

@@ -157,9 +157,9 @@ def test_arms_cameras_rviz_and_recording_are_choices(launched: Callable[..., Run
     assert launched(arms="false", cameras="realsense").names()[1:] == ["realsense2_camera_node"] * 3 + ["wait sensors"]
     assert launched(arms="false", cameras="none").names()[1:] == ["wait sensors"]
     watched = up_to_the_graph(launched, rviz="true", rviz_config="/my.rviz", record="true")
-    assert {"rviz2", "record"} <= set(watched.names())
+    assert {"rviz2", "record --preset"} <= set(watched.names())
     assert next(item for item in watched.started if item.options.get("executable") == "rviz2").options["arguments"] == ["-d", "/my.rviz"]
-    assert not {"rviz2", "record"} & set(up_to_the_graph(launched).names())
+    assert not {"rviz2", "record --preset"} & set(up_to_the_graph(launched).names())
 
 
 def test_timeouts_are_those_given(launched: Callable[..., Run]) -> None:

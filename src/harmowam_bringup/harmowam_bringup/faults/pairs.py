@@ -19,7 +19,7 @@ PASSING: tuple[type[Scenario], ...] = (CameraOff, WorldModelLost, ExpertFrozen)
 class TwoAtOnce(Scenario):
     """The most severe wins, within the smaller of both bounds. At least one of the two latches: without that, nothing is to be won."""
 
-    row, name, fault = 24, "two_at_once", "two of the other rows' faults at the same moment, in all pairs with one that latches"
+    row, name, fault = 24, "two_at_once", "two faults at the same moment, one of which latches"
     expected = "LATCHED for the most severe"
     bound_s = 0.0  # of each pair its own
 
