@@ -41,7 +41,7 @@ from harmowam_core.stamp_clock import JUMP_NS, TOLD_JUMP_NS, StampClock
 
 RETRY_PERIOD_S = 2.0
 NO_PRECEDENCE = (
-    "real-time priority is not permitted to this user: on a busy machine I will be late (docs/operator.md says how to permit it)"
+    "this user may not go before others: on a busy machine I will be late (docs/operator.md says how to permit real-time priority)"
 )
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -274,13 +274,11 @@ def run(
 
     EventsExecutor builds no wait set for every message, which takes a third of the processor time of a node that listens to much.
     It polls coroutines that wait at full speed: a node that has some asks for another ``executor_class``.
-    ``nice``: how far the process stands back behind others (0 to 19), as models should behind the arbiter and the arm's driver.
-    ``real_time``: the process goes before all others that have not this priority (SCHED_FIFO, 1 to 99) where the user may ask for that;
-    log and diagnostics say if not.
+    ``nice``: how far the process stands back behind others (1 to 19), as models should behind the arbiter and the arm's driver, or goes
+    before them (-20 to -1). ``real_time``: it goes before all that have not this priority (SCHED_FIFO, 1 to 99). Log and diagnostics say
+    where the user may not go before others.
     """
-    if nice:
-        _stand_back(nice)
-    precedence = _take_precedence(real_time) if real_time else ""
+    precedence = _take_place(nice, real_time)
     signalled: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -298,10 +296,9 @@ def run(
     except (InvalidParameterValueException, InvalidParameterTypeException) as error:
         rclpy.shutdown()
         sys.exit(f"{getattr(node_class, '__name__', node_class)}: {error}")
-    if real_time:
-        node.health.figure("scheduling", precedence or "without real-time priority")
-        if not precedence:
-            node.get_logger().warning(NO_PRECEDENCE)
+    node.health.figure("scheduling", precedence or "as all others")
+    if not precedence and (real_time or nice < 0):
+        node.get_logger().warning(NO_PRECEDENCE)
     executor = executor_class()
     executor.add_node(node)
     try:
@@ -318,17 +315,17 @@ def run(
     sys.exit(1 if node.failed else 0)
 
 
-def _take_precedence(priority: int) -> str:
-    """For this thread and those it will start; how it goes first now, "" if that is not permitted."""
+def _take_place(nice: int, real_time: int) -> str:
+    """For this thread and those it will start; what that place is, "" for an ordinary one or where another is not permitted."""
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        if real_time:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(real_time))
+            return f"SCHED_FIFO {real_time}"
+        if nice:
+            os.nice(nice)
+            with contextlib.suppress(OSError):  # where Linux shares processors between sessions, theirs counts
+                Path("/proc/self/autogroup").write_text(str(nice))
+            return f"nice {nice}"
     except PermissionError:
-        return ""
-    return f"SCHED_FIFO {priority}"
-
-
-def _stand_back(nice: int) -> None:
-    """Before any thread is started: each has a niceness of its own. Where Linux shares processors between sessions, theirs counts."""
-    os.nice(nice)
-    with contextlib.suppress(OSError):  # a kernel without such groups
-        Path("/proc/self/autogroup").write_text(str(nice))
+        pass
+    return ""

@@ -124,7 +124,7 @@ class ObservationAssembler:
 
 
 def _keep(kept: deque[tuple[int, T]], stamp_ns: int, value: T) -> None:
-    """Add the newest and drop what is too old to be asked for."""
+    """Add the newest and drop what is too old to be asked for, or of a clock that was set back since."""
     kept.append((stamp_ns, value))
-    while kept[0][0] < stamp_ns - KEPT_S * 1e9:
+    while abs(kept[0][0] - stamp_ns) > KEPT_S * 1e9:
         kept.popleft()

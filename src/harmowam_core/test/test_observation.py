@@ -99,3 +99,11 @@ def test_wrong_inputs_are_refused(assembler: ObservationAssembler) -> None:
         assembler.add_image("scene", grey(0, 32, 32), 300 * MS)
     with pytest.raises(KeyError, match="no camera 'front'"):
         ObservationAssembler(CELL, KINEMATICS, {"front": (48, 48)})
+
+
+def test_what_is_of_another_time_is_dropped_though_the_clock_was_set_back(assembler: ObservationAssembler) -> None:
+    """Nothing grows for an hour because stamps are an hour younger than before."""
+    for stamp_ns in (*range(3_600_000 * MS, 3_601_000 * MS, 100 * MS), *range(0, 10_000 * MS, 100 * MS)):
+        for camera in assembler.cameras:
+            assembler.add_image(camera, np.zeros((480, 640, 3), np.uint8), stamp_ns)
+    assert all(len(kept) <= 21 for kept in assembler._images.values())

@@ -62,3 +62,17 @@ def test_what_is_read_beside_the_ticks_finds_jumps_and_follows_nothing():
         assert not clock.read(WALL + 1 * MS, 0, 0, slew=False)
     assert clock.to_stamp(0) == WALL
     assert clock.read(WALL + HOUR, 0, 0, slew=False) and clock.to_stamp(0) == WALL + HOUR
+
+
+@pytest.mark.parametrize("step_ms", [100, 300, 400, 2000])
+def test_after_a_small_step_forth_what_was_stamped_before_keeps_its_age(step_ms):
+    """A chunk of half a second ago was stamped by the clock of before, though the other reading would be nearer to now."""
+    clock = StampClock(WALL, 0)
+    wall, steady = run(clock, WALL, 0, 100)
+    old = wall - 450 * MS
+    assert clock.read(wall + (step_ms + 20) * MS, steady + 20 * MS, steady + 20 * MS)
+    wall, steady = wall + (step_ms + 20) * MS, steady + 20 * MS
+    assert clock.to_steady(old, steady) == steady - 470 * MS
+    assert clock.to_steady(wall - 10 * MS, steady) == steady - 10 * MS
+    wall, steady = run(clock, wall, steady, 20)
+    assert clock.to_steady(wall - 10 * MS, steady) == steady - 10 * MS

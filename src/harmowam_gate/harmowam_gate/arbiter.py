@@ -22,7 +22,7 @@ from harmowam_core.status import Outcome, Reason, Status
 from harmowam_gate.decision import Condition, Decision, decide, why_not_reset
 from harmowam_gate.gate_state import GateState
 from harmowam_gate.gripper import Grippers
-from harmowam_gate.limits import Source, Verdict
+from harmowam_gate.limits import Verdict
 from harmowam_gate.mover import Mover
 from harmowam_gate.path_follower import PathFollower, PathRefused
 from harmowam_gate.pose_path import PosePath
@@ -196,6 +196,7 @@ class Arbiter:
     def on_expert_lost(self, expert: Expert, why: str) -> None:
         """An expert's process stopped, or its model failed: what it said last is not followed any more."""
         self._selection.lose(expert, why)
+        self._mover.abandon(expert)
 
     def on_expert_back(self, expert: Expert) -> None:
         """An expert's process answers again: its last chunk counts, if it is young enough."""
@@ -218,7 +219,7 @@ class Arbiter:
         """What to publish of a tick that took until now: a trajectory that leaves the last one at a moment that is past would be a jump."""
         if output.arm_trajectory is None or now_ns < self._mover.next_ns(started_ns):
             return output
-        self._mover.recall()
+        self._mover.recall(started_ns)
         took_s, lead_s = (now_ns - started_ns) * 1e-9, self.settings.lead_s
         state = output.state
         if state.status is not Status.LATCHED:
@@ -227,7 +228,8 @@ class Arbiter:
         return replace(output, arm_trajectory=None, state=state)
 
     def fail(self, now_ns: int, error: Exception) -> ArbiterOutput:
-        """Something is wrong with the arbiter itself: the arm brakes and stays."""
+        """Something is wrong with the arbiter itself, and nothing of this tick was sent: the arm brakes and stays."""
+        self._mover.recall(now_ns)
         where = traceback.extract_tb(error.__traceback__)[-1]
         why = f"held: internal error in {Path(where.filename).name}:{where.lineno}: {type(error).__name__}: {error}"
         self._latched = Decision(Status.LATCHED, Reason.INTERNAL_ERROR, why)
@@ -261,12 +263,10 @@ class Arbiter:
         arm = gripper = None
         if decision.status in (Status.EXECUTING, Status.SLOWED) and choice is not None:
             pace = self.settings.slowed_pace if decision.reason is Reason.DEADLINE_MISSED else 1.0
-            verdict = self._mover.take(choice.path, (choice.chunks, pace, drifts), choice.expert, now_ns, pace)
+            verdict = self._mover.take(choice.path, (choice.chunks, pace, drifts), choice.expert, choice.observed_ns, now_ns, pace)
             if verdict is not None:
                 self._note(verdict)
-            arm, verdict = self._mover.advance(
-                now_ns, Source((now_ns - choice.observed_ns) * 1e-9, self.watch.off_rad(self._mover.set_point))
-            )
+            arm, verdict = self._mover.advance(now_ns, self.watch.off_rad(self._mover.set_point))
             decision = self._moved(decision, verdict)
             gripper = self._grip(choice, now_ns)
         else:
@@ -380,7 +380,7 @@ class Arbiter:
             decision,
             refusal=self._refusal,
             degraded=choice.degraded if choice is not None and self._task_id else "",
-            expert=None if choice is None else choice.expert,
+            expert=None if choice is None else self._mover.expert,
             chunks=chunks,
             score=self._score,
             score_ns=self._score_ns,

@@ -99,7 +99,7 @@ class ArbiterNode(PolicyNode):
         self.create_service(Trigger, topics.HOLD, self._hold)
         self.create_service(Trigger, topics.RESET, self._reset)
         commanded = {self._arms.topic_name, self._grippers.topic_name, controllers.arm_topic, controllers.gripper_topic}
-        self._graph = GraphWatch(self, commanded, topics.JOINT_STATES)
+        self._graph = GraphWatch(self, commanded, self._joint_states.topic_name)
 
     def activate(self) -> None:
         """Start to tick and to take goals; refused where somebody's quality of service does not fit."""
@@ -122,8 +122,16 @@ class ArbiterNode(PolicyNode):
     # ---- in --------------------------------------------------------------------------------------------------------------
 
     def _steady(self, stamp_ns: int) -> int:
-        """By the steady clock; what comes just after a jump of the other clock must not wait for the next tick to be understood."""
-        return self.clock.to_steady(stamp_ns, self.steady_ns(self.clock))
+        """By the steady clock; what comes just after a jump of the other clock must not wait for the next tick to be understood.
+
+        StageError for the future: what is sensed then would never grow old, and hide all that comes after.
+        """
+        now_ns = self.steady_ns(self.clock)
+        steady_ns = self.clock.to_steady(stamp_ns, now_ns)
+        if steady_ns > now_ns + self.clock.slack_ns:
+            ahead_s = (steady_ns - now_ns) * 1e-9
+            raise StageError(f"stamped {ahead_s:.3f} s in the future; synchronise the computers' clocks")
+        return steady_ns
 
     def _receive_joint_state(self, message: JointStateMsg) -> None:
         with self.reported("joint states"):
@@ -150,7 +158,8 @@ class ArbiterNode(PolicyNode):
                 self.arbiter.on_bad_chunk(expert, error)
                 self._publish_state(self.arbiter.state(time.monotonic_ns()))
                 raise
-            verdict = self.arbiter.on_chunk(replace(chunk, stamp_ns=self._steady(chunk.stamp_ns)), time.monotonic_ns())
+            stamp_ns = self.clock.to_steady(chunk.stamp_ns, self.steady_ns(self.clock))
+            verdict = self.arbiter.on_chunk(replace(chunk, stamp_ns=stamp_ns), time.monotonic_ns())
             self.health.event(f"{expert.value} chunk")
             if not verdict.ok and verdict.reason is not Reason.NO_TASK and self.arbiter.task_id:
                 self._publish_state(self.arbiter.state(time.monotonic_ns()))
@@ -173,7 +182,7 @@ class ArbiterNode(PolicyNode):
     def _receive_image(self, camera: str, message: Image) -> None:
         with self.reported(f"{camera} stamp"):
             self.arbiter.watch.images.on_image(camera, self._steady(stamp_from_message(message.header.stamp)), crc32(message.data))
-        super()._receive_image(camera, message)
+            super()._receive_image(camera, message)
 
     def on_image(self, camera: str, stamp_ns: int) -> None:
         """Once all cameras have shown a moment, the gate scores it."""
@@ -190,7 +199,7 @@ class ArbiterNode(PolicyNode):
 
     def _score(self, observation: Observation) -> None:
         [score] = self.model.score([observation])
-        self._scores.append((score, self._steady(observation.stamp_ns)))
+        self._scores.append((score, observation.stamp_ns))
 
     def _hold(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self.arbiter.hold("the operator called /harmowam/hold")
@@ -212,7 +221,8 @@ class ArbiterNode(PolicyNode):
         now_ns = self.steady_ns(self.clock, slew=True)
         self._drain_joint_states()
         while self._scores:
-            self.arbiter.on_gate_score(*self._scores.popleft())
+            score, stamp_ns = self._scores.popleft()
+            self.arbiter.on_gate_score(score, self.clock.to_steady(stamp_ns, now_ns))
         self._tasks.attend(now_ns)
         self._path_server.attend(now_ns)
         output = self.arbiter.tick(now_ns)
@@ -220,7 +230,7 @@ class ArbiterNode(PolicyNode):
             output = self.arbiter.checked(output, now_ns, time.monotonic_ns())
             self._send(output)
         except Exception as error:  # what cannot be sent must not end the node
-            output = self.arbiter.fail(now_ns, error)
+            output = self._failed(output, now_ns, error)
         self._tasks.report(output, now_ns)
         self._path_server.report(output, now_ns)
         self._announcer.tell(output.state)
@@ -230,18 +240,39 @@ class ArbiterNode(PolicyNode):
         self.health.latency("tick", (time.monotonic_ns() - now_ns) * 1e-9)
 
     def _send(self, output: ArbiterOutput) -> None:
-        for publisher, trajectory, what in (
-            (self._arms, output.arm_trajectory, "arm trajectory"),
-            (self._grippers, output.gripper_trajectory, "gripper trajectory"),
-        ):
-            if trajectory is not None:
-                publisher.publish(trajectory_to_message(replace(trajectory, stamp_ns=self.clock.to_stamp(trajectory.stamp_ns))))
-                self.health.event(what)
-        self._publish_state(output.state)
+        """All of it, or, where some of it is no message, nothing."""
+        messages = [
+            (publisher, what, trajectory_to_message(replace(trajectory, stamp_ns=self.clock.to_stamp(trajectory.stamp_ns))))
+            for publisher, what, trajectory in (
+                (self._arms, "arm trajectory", output.arm_trajectory),
+                (self._grippers, "gripper trajectory", output.gripper_trajectory),
+            )
+            if trajectory is not None
+        ]
+        state = gate_state_to_message(self._stamped(output.state))
+        for publisher, what, message in messages:
+            publisher.publish(message)
+            self.health.event(what)
+        self._states.publish(state)
+
+    def _failed(self, output: ArbiterOutput, now_ns: int, error: Exception) -> ArbiterOutput:
+        """What could not be sent becomes a brake, which is."""
+        failed = self.arbiter.fail(now_ns, error)
+        if failed.outcome is None:
+            failed = replace(failed, outcome=output.outcome)
+        try:
+            self._send(failed)
+        except Exception as again:  # what was sent last ends at rest by itself
+            self.arbiter.fail(now_ns, again)
+            self.get_logger().error(str(again), throttle_duration_sec=1.0)
+        return failed
+
+    def _stamped(self, state: GateState) -> GateState:
+        self._state = replace(state, stamp_ns=self.clock.to_stamp(state.stamp_ns))
+        return self._state
 
     def _publish_state(self, state: GateState) -> None:
-        self._state = replace(state, stamp_ns=self.clock.to_stamp(state.stamp_ns))
-        self._states.publish(gate_state_to_message(self._state))
+        self._states.publish(gate_state_to_message(self._stamped(state)))
 
     def _drain_joint_states(self) -> None:
         """Take those that wait already: an arm is not lost because its news stand in a queue behind this tick."""

@@ -11,7 +11,6 @@ from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline
 # Braking stays below the limits by this much, so that the driver's splines through the sampled points keep to them too.
 ACCELERATION_SHARE = 0.8
 JERK_SHARE = 0.5
-LONGEST_BRAKE_S = 0.6
 
 
 class Brake:
@@ -34,7 +33,7 @@ class Brake:
         self._input.current_acceleration = motion.accelerations
         found = ruckig.Trajectory(len(motion.positions))
         result = self._solver.calculate(self._input, found)
-        if result not in (ruckig.Result.Working, ruckig.Result.Finished) or not found.duration <= LONGEST_BRAKE_S:
+        if result not in (ruckig.Result.Working, ruckig.Result.Finished):
             raise RuntimeError(f"no way to brake from velocities {motion.velocities}: {result}")
         times_ns = start_ns + np.arange(-(-int(found.duration * 1e9) // GRID_NS) + 1) * GRID_NS
         if len(times_ns) < 2:

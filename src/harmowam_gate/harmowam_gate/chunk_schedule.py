@@ -8,12 +8,14 @@ import numpy as np
 
 from harmowam_core.cell import Cell
 from harmowam_core.stages import ActionChunk, Expert
+from harmowam_core.stamp_clock import SLACK_NS
 from harmowam_core.status import Reason
 from harmowam_gate.limits import Verdict
 from harmowam_gate.pose_path import PosePath
-from harmowam_gate.settings import ArbiterSettings
+from harmowam_gate.settings import ArbiterSettings, max_age_s
 
-CLOCK_SLACK_NS = 50_000_000  # a stamp may lie this far in the future: clocks of two computers differ
+HORIZON, PERIOD_S = (2, 64), (0.02, 0.5)
+"""Of chunks: planning along more, or less densely, would take longer than a tick, or say nothing."""
 
 
 class ChunkSchedule:
@@ -34,12 +36,6 @@ class ChunkSchedule:
         self._paths.clear()
         self._not_before_ns = now_ns
 
-    def max_age_s(self, expert: Expert) -> float:
-        """How old an observation may be whose chunk is followed. The reactive expert reads imagined frames, the predictive one
-        corrects itself by what it sees: it lasts longer.
-        """
-        return self._settings.chunk_max_age_s if expert is Expert.PREDICTIVE else self._settings.reactive_max_age_s
-
     def newest(self, expert: Expert) -> ActionChunk | None:
         """The newest valid chunk, of any age."""
         return self._chunks.get(expert)
@@ -47,7 +43,7 @@ class ChunkSchedule:
     def path(self, expert: Expert, now_ns: int, execute_s: float = math.inf) -> PosePath | None:
         """What is left of the newest chunk's path, up to ``execute_s`` after its observation; None without a chunk young enough."""
         chunk = self._chunks.get(expert)
-        if chunk is None or not now_ns - chunk.stamp_ns <= self.max_age_s(expert) * 1e9:
+        if chunk is None or not now_ns - chunk.stamp_ns <= max_age_s(self._settings, expert) * 1e9:
             return None
         path = self._paths[expert].since(now_ns)
         return path if execute_s == math.inf else path.until(chunk.stamp_ns + round(execute_s * 1e9))
@@ -76,9 +72,11 @@ class ChunkSchedule:
             return Verdict.refused(
                 Reason.MALFORMED, len(chunk.arms), len(self._arms), f"chunk for arms {chunk.arms}, expected {self._arms}"
             )
-        if chunk.horizon < 2:
-            return Verdict.refused(Reason.MALFORMED, chunk.horizon, 2, f"chunk of {chunk.horizon} targets, expected at least 2")
-        age_s, oldest_s = (now_ns - chunk.stamp_ns) * 1e-9, self.max_age_s(chunk.source)
+        for value, (low, high), what in ((chunk.horizon, HORIZON, "targets"), (chunk.period_s, PERIOD_S, "s between two targets")):
+            if not low <= value <= high:
+                limit = low if value < low else high
+                return Verdict.refused(Reason.MALFORMED, value, limit, f"chunk of {value:g} {what}, expected {low:g} to {high:g}")
+        age_s, oldest_s = (now_ns - chunk.stamp_ns) * 1e-9, max_age_s(self._settings, chunk.source)
         if chunk.source in self._last:
             last_id, last_ns = self._last[chunk.source]
             # Whoever was started again counts from the beginning: that is fine once the last chunk from before has expired.
@@ -91,9 +89,9 @@ class ChunkSchedule:
             return Verdict.refused(
                 Reason.CHUNK_STALE, age_s, oldest_s, f"chunk {chunk.chunk_id} is {age_s:.2f} s old, limit {oldest_s:.2f} s"
             )
-        if chunk.stamp_ns > now_ns + CLOCK_SLACK_NS:
+        if chunk.stamp_ns > now_ns + SLACK_NS:
             text = f"chunk {chunk.chunk_id} is stamped {-age_s:.3f} s in the future; synchronise the computers' clocks"
-            return Verdict.refused(Reason.MALFORMED, -age_s, CLOCK_SLACK_NS * 1e-9, text)
+            return Verdict.refused(Reason.MALFORMED, -age_s, SLACK_NS * 1e-9, text)
         if chunk.stamp_ns < self._not_before_ns:
             early_s = (self._not_before_ns - chunk.stamp_ns) * 1e-9
             return Verdict.refused(Reason.NO_TASK, early_s, 0.0, f"chunk {chunk.chunk_id} was seen {early_s:.2f} s before the task began")

@@ -75,9 +75,10 @@ class GoalServer(ABC):
             handle, self._waits_since_ns = self._queue.popleft(), None
             try:
                 text = self._start(handle.request, now_ns)
-            except self.refusal as error:
-                self._node.get_logger().warning(f"{self.what} refused: {error}")
-                self._answer(handle, Outcome.REFUSED, str(error), 0.0)
+            except Exception as error:  # whatever a goal holds must not end the arbiter
+                why = str(error) if isinstance(error, self.refusal) else f"{type(error).__name__}: {error}"
+                self._node.get_logger().warning(f"{self.what} refused: {why}")
+                self._answer(handle, Outcome.REFUSED, why, 0.0)
                 continue
             self._node.get_logger().info(text)
             self._running = _Goal(handle, now_ns)

@@ -157,7 +157,7 @@ class JointSpline:
 
     def motion(self, time_ns: int) -> JointMotion:
         """The set-point at one time; before the start that of the start, after the end at rest."""
-        if time_ns >= self.end_ns:
+        if time_ns > self.end_ns:
             return JointMotion.resting(self.positions[-1])
         piece = max(int(np.searchsorted(self.times_ns, time_ns, side="right")) - 1, 0)
         t = max(time_ns - int(self.times_ns[piece]), 0) * 1e-9

@@ -29,15 +29,19 @@ KEPT_NS = 500_000_000
 
 @dataclass
 class _Plan:
-    """Where to go on: what it was made of, how much slower than asked for, until when what was sent (last, and before) follows it."""
+    """Where to go on: what it was made of and when that was observed (None: not by a camera), how much slower than asked for, until when
+    what was sent (last, and before) follows it.
+    """
 
     spline: JointSpline
     key: object
     expert: Expert | None
+    observed_ns: int | None
     slow_down: float
     followed_until_ns: int
     followed_before_ns: int = 0
     published_ns: int | None = None
+    abandoned: bool = False
 
 
 class Mover:
@@ -59,6 +63,7 @@ class Mover:
         # A path in joint space has no tool to lead through a singularity.
         self._path_filter, self._joint_filter = stack(context, without=("singularity",))
         self._sent: JointSpline | None = None
+        self._made_ns: int | None = None
         self._before: deque[JointSpline] = deque()  # what was sent before, as long as measurements of that time may come
         self._plan: _Plan | None = None
         self._refused: tuple[object, Verdict] | None = None
@@ -67,7 +72,7 @@ class Mover:
 
     def forget(self) -> None:
         """Know nothing of the arm: ``begin_at`` comes next."""
-        self._sent = self._plan = self._refused = None
+        self._sent = self._made_ns = self._plan = self._refused = None
         self._before.clear()
 
     def begin_at(self, positions: Float64, now_ns: int) -> None:
@@ -96,7 +101,7 @@ class Mover:
 
     def go(self, spline: JointSpline) -> None:
         """Follow a motion that was judged and begins at rest where the arm is; ``advance`` sends it."""
-        self._plan, self._refused, self._stopping = _Plan(spline, spline, None, 1.0, spline.start_ns), None, False
+        self._plan, self._refused, self._stopping = _Plan(spline, spline, None, None, 1.0, spline.start_ns), None, False
         self._in_joint_space = True
 
     def engaged(self, now_ns: int) -> bool:
@@ -108,33 +113,46 @@ class Mover:
         """How much slower than asked for the arms move."""
         return 1.0 if self._plan is None else self._plan.slow_down
 
-    def take(self, path: PosePath, key: object, expert: Expert | None, now_ns: int, pace: float = 1.0) -> Verdict | None:
+    @property
+    def expert(self) -> Expert | None:
+        """Whose path is followed; None for the mean of both, or none."""
+        return None if self._plan is None else self._plan.expert
+
+    def abandon(self, expert: Expert) -> None:
+        """Go on along nothing that derives from this expert."""
+        if self._plan is not None and self._plan.observed_ns is not None and self._plan.expert in (expert, None):
+            self._plan.abandoned = True
+
+    def take(self, path: PosePath, key: object, expert: Expert | None, observed_ns: int, now_ns: int, pace: float = 1.0) -> Verdict | None:
         """Plan along ``path``, at ``pace`` (<= 1) of its speed, unless the plan is already made of it (same ``key``); None when
-        there was nothing to do.
+        there was nothing to do. ``observed_ns``: when the oldest observation behind it was made.
         """
         assert self._sent is not None, "begin_at comes first"
         start_ns = self.next_ns(now_ns)
         if self._refused is not None and key == self._refused[0]:
             return None
-        if self._plan is not None and key == self._plan.key and start_ns <= self._plan.followed_until_ns:
+        plan = self._plan
+        if plan is not None and not plan.abandoned and key == plan.key and start_ns <= plan.followed_until_ns:
             return None
         start = self._sent.motion(start_ns)
-        handed_over = self._plan is not None and expert is not self._plan.expert
+        handed_over = plan is not None and expert is not plan.expert
         blend_s = self._settings.hand_over_s if handed_over else self._settings.blend_s
         planned = self._plan_along(self._parked(path.since(start_ns), start), start, start_ns, blend_s, 1 / pace)
         if isinstance(planned, Verdict):
             self._refused = (key, planned)
             return planned
         spline, slow_down = planned
-        self._plan, self._refused, self._stopping = _Plan(spline, key, expert, slow_down, start_ns), None, False
+        self._plan, self._refused, self._stopping = _Plan(spline, key, expert, observed_ns, slow_down, start_ns), None, False
         self._in_joint_space = False
         return Verdict()
 
-    def advance(self, now_ns: int, source: Source) -> tuple[JointTrajectory | None, Verdict]:
-        """The trajectory to publish now; where the verdict is not ok, it only stops the arm, or is None when nothing moves."""
+    def advance(self, now_ns: int, off_rad: float) -> tuple[JointTrajectory | None, Verdict]:
+        """The trajectory to publish now, the arm being ``off_rad`` from its set-point; where the verdict is not ok, it only stops the
+        arm, or is None when nothing moves.
+        """
         start_ns = self.next_ns(now_ns)
         plan = self._plan
-        if plan is None or not start_ns <= plan.followed_until_ns or not start_ns < plan.spline.end_ns:
+        if plan is None or plan.abandoned or not start_ns <= plan.followed_until_ns or not start_ns < plan.spline.end_ns:
             nothing = Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the path is at its end")
             return self.stop(now_ns), nothing if self._refused is None else self._refused[1]
         if plan.published_ns is not None and now_ns - plan.published_ns < self._settings.publish_s * 1e9:
@@ -146,16 +164,20 @@ class Mover:
             brakes_ns = max(brakes_ns - GRID_NS, start_ns)
             brake = self._brake.plan(plan.spline.motion(brakes_ns), brakes_ns)
         course = plan.spline.between(start_ns, brakes_ns) if brakes_ns > start_ns else None
-        published, verdict = self._publish(now_ns, start_ns, course, brake, source)
+        # A plan may outlive the chunk it was made of, where later ones are refused: its own age counts.
+        age_s = 0.0 if plan.observed_ns is None else (now_ns - plan.observed_ns) * 1e-9
+        published, verdict = self._publish(now_ns, start_ns, course, brake, Source(age_s, off_rad, plan.expert))
         if published is None:
             self._refused = (plan.key, verdict)
             return self.stop(now_ns), verdict
         plan.followed_before_ns, plan.followed_until_ns, plan.published_ns = plan.followed_until_ns, brakes_ns, now_ns
         return published, verdict
 
-    def recall(self) -> None:
-        """The trajectory made last was not sent: the one before holds."""
-        self._sent, self._stopping = self._before.pop(), False
+    def recall(self, made_ns: int) -> None:
+        """What was made at this time, if anything, was not sent: the trajectory before holds."""
+        if self._made_ns != made_ns:
+            return
+        self._sent, self._stopping, self._made_ns = self._before.pop(), False, None
         if self._plan is not None:
             self._plan.followed_until_ns, self._plan.published_ns = self._plan.followed_before_ns, None
 
@@ -165,11 +187,13 @@ class Mover:
         if self._sent is None or self._stopping:
             return None
         start_ns = self.next_ns(now_ns)
-        self._stopping = True
         if start_ns >= self._sent.end_ns:
+            self._stopping = True
             return None
-        # Where even braking at once breaks a limit, nothing is sent: the last trajectory ends at rest and kept to all limits.
-        return self._publish(now_ns, start_ns, None, self._brake.plan(self._sent.motion(start_ns), start_ns), None)[0]
+        # Where even braking at once breaks a limit, nothing is sent until it does not: the last trajectory ends at rest and kept to all.
+        published, _ = self._publish(now_ns, start_ns, None, self._brake.plan(self._sent.motion(start_ns), start_ns), None)
+        self._stopping = published is not None
+        return published
 
     def _publish(
         self, now_ns: int, start_ns: int, course: JointSpline | None, brake: JointSpline, source: Source | None
@@ -185,7 +209,7 @@ class Mover:
         self._before.append(self._sent)
         while len(self._before) > 1 and self._before[0].start_ns < now_ns - KEPT_NS:
             self._before.popleft()
-        self._sent = spline
+        self._sent, self._made_ns = spline, now_ns
         return spline.trajectory(self._names), verdict
 
     def _parked(self, path: PosePath, start: JointMotion) -> PosePath:

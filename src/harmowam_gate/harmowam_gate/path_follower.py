@@ -12,7 +12,6 @@ from harmowam_core.cell import Cell
 from harmowam_core.stages import JointState, JointTrajectory
 from harmowam_core.status import Outcome
 from harmowam_gate.joint_spline import JointSpline
-from harmowam_gate.limits import Source
 from harmowam_gate.mover import SLOW_DOWN_MARGIN, Mover
 from harmowam_gate.rounded_path import RoundedPath
 from harmowam_gate.timed_path import timed
@@ -24,6 +23,7 @@ START_RAD = 0.01
 ARRIVED_RAD = 0.005
 ARRIVED_WITHIN_S = 1.0  # after the set-point has
 TIMING_ATTEMPTS = 6
+SLOWEST, MOST_WAYPOINTS = 0.01, 1000
 
 
 class PathRefused(ValueError):
@@ -53,8 +53,10 @@ class PathFollower:
 
     def start(self, waypoints: Float64, speed_scale: float, now_ns: int) -> float:
         """Begin to follow way-points (P, A*J); returns how long it will take, s. PathRefused says which limit it would break."""
-        if not 0 < speed_scale <= 1:
-            raise PathRefused(f"speed_scale is {speed_scale}, expected a number in (0, 1]")
+        if not SLOWEST <= speed_scale <= 1:
+            raise PathRefused(f"speed_scale is {speed_scale}, expected a number from {SLOWEST} to 1")
+        if len(waypoints) > MOST_WAYPOINTS:
+            raise PathRefused(f"{len(waypoints)} way-points, expected at most {MOST_WAYPOINTS}")
         here = self._mover.set_point(now_ns)
         if here is None:
             raise PathRefused("the arms have not been seen at rest yet; are their joint states published?")
@@ -63,11 +65,22 @@ class PathFollower:
         off_rad = float(np.abs(waypoints[0] - here.positions).max())
         if not off_rad <= START_RAD:
             raise PathRefused(f"the path begins {off_rad:.3f} rad from where the arms are, limit {START_RAD}; plan it anew")
+        self._check_positions(waypoints)
         path = RoundedPath(np.concatenate([here.positions[None], waypoints[1:]]))
         spline = self._timed(path, speed_scale, self._mover.next_ns(now_ns)) if path.length > 0 else JointSpline.through([now_ns], [here])
         self._spline = spline
         self._mover.go(spline)
         return (spline.end_ns - now_ns) * 1e-9
+
+    def _check_positions(self, waypoints: Float64) -> None:
+        """Before anything is made of them: how long the way-points keep this busy depends on how far apart they are."""
+        limits, arms = self._cell.limits, len(self._cell.arms)
+        lower, upper = np.tile(limits.position_lower, arms) - START_RAD, np.tile(limits.position_upper, arms) + START_RAD
+        if ((waypoints >= lower) & (waypoints <= upper)).all():
+            return
+        row, joint = np.unravel_index(int(np.argmax(np.maximum(lower - waypoints, waypoints - upper))), waypoints.shape)
+        name, allowed = self._cell.arm_joint_names[joint], f"{lower[joint] + START_RAD:.2f} to {upper[joint] - START_RAD:.2f}"
+        raise PathRefused(f"POSITION_LIMIT: way-point {row} has {name} at {waypoints[row, joint]:.4g} rad, limits {allowed}")
 
     def _timed(self, path: RoundedPath, speed_scale: float, start_ns: int) -> JointSpline:
         """As fast as every limit lets it."""
@@ -96,7 +109,7 @@ class PathFollower:
         """The next trajectory, the arm being ``off_rad`` from its set-point; at the end, whether the arms have arrived as measured."""
         assert self._spline is not None, "start comes first"
         if self._mover.next_ns(now_ns) < self._spline.end_ns:
-            trajectory, verdict = self._mover.advance(now_ns, Source(0.0, off_rad))  # a path does not age
+            trajectory, verdict = self._mover.advance(now_ns, off_rad)
             if verdict.ok:
                 return FollowTick(trajectory)
             return self._ended(Outcome.FAULT, f"stopped on the way: {verdict.reason.name}: {verdict.text}", trajectory)

@@ -53,8 +53,7 @@ def follow(start: JointMotion, start_ns: int, path: JointPath, blend_s: float, p
     None where the path ends before the next grid time.
     """
     left_s = (path.end_ns - pace.begin_ns) * 1e-9
-    slowest = min(pace.first, pace.then) if pace.first > 0 else pace.then
-    longest_ns = round((left_s / slowest + pace.ramp_s) * 1e9)
+    longest_ns = round((left_s / pace.then + pace.ramp_s) * 1e9)
     seconds = np.asarray(np.arange(0, longest_ns + 1, GRID_NS) * 1e-9, dtype=np.float64)
     gone, rate, change = pace.at(seconds)
     within = gone <= left_s + 1e-9

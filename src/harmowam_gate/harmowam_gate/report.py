@@ -54,8 +54,8 @@ def report(
         phase=phase,
         expert=expert if decision.status in (Status.EXECUTING, Status.SLOWED) else None,
         reason=told.reason,
-        measured=told.measured,
-        limit=told.limit,
+        measured=float(told.measured),  # a count, too: messages have real numbers
+        limit=float(told.limit),
         sub_stage=sub_stage,
         observation_age_s=(now_ns - newest_ns) * 1e-9 if newest_ns else math.nan,
         imagination_age_s=age_s(imagination),

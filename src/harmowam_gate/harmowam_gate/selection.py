@@ -12,7 +12,7 @@ from harmowam_gate.chunk_schedule import ChunkSchedule
 from harmowam_gate.decision import Condition
 from harmowam_gate.limits import Verdict
 from harmowam_gate.pose_path import PosePath, mean_path
-from harmowam_gate.settings import ArbiterSettings
+from harmowam_gate.settings import ArbiterSettings, max_age_s
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Selection:
                 continue
             newest = self.newest(expert)
             age_s = math.inf if newest is None else (now_ns - newest.stamp_ns) * 1e-9
-            conditions.append(Condition(Reason.CHUNK_STALE, f"{expert.value} chunk", age_s, self._schedule.max_age_s(expert)))
+            conditions.append(Condition(Reason.CHUNK_STALE, f"{expert.value} chunk", age_s, max_age_s(self._settings, expert)))
         conditions.append(Condition(Reason.CHUNK_STALE, "stretch left of the chunks", math.inf, 0.0))
         return tuple(conditions)
 

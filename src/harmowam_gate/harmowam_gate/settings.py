@@ -8,6 +8,8 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from harmowam_core.stages import Expert
+
 Selector = Literal["gate", "predictive", "reactive", "average", "keyframe_average"]
 
 
@@ -40,7 +42,7 @@ class ArbiterSettings(BaseModel):
         default=0.25, ge=0.1, le=3, description="How long fresh pictures may stay the same, pixel by pixel, while the arm moves."
     )
     frozen_image_m: float = Field(default=0.005, ge=0.001, le=0.1, description="How far a tool must move for its picture to change.")
-    joint_state_max_age_s: float = Field(default=0.045, ge=0.01, le=1, description="Age at which joint states count as lost.")
+    joint_state_max_age_s: float = Field(default=0.045, ge=0.01, le=0.5, description="Age at which joint states count as lost.")
     drift_high: float = Field(default=1.0, ge=0.1, le=100, description="Drift score above which less of a chunk is executed.")
     drift_execute_s: float = Field(default=0.6, ge=0.2, le=3, description="How much of a chunk is executed under drift.")
     drift_max_age_s: float = Field(default=2.0, ge=0.2, le=10, description="Age at which a drift score says nothing any more.")
@@ -54,7 +56,7 @@ class ArbiterSettings(BaseModel):
     park_turn_rad: float = Field(default=0.25, ge=0, le=1, description="The same for the tool's orientation.")
 
     lead_s: float = Field(
-        default=0.02, ge=0.005, le=0.2, description="Until when the last trajectory is repeated unchanged, so that it can arrive."
+        default=0.02, ge=0.005, le=0.05, description="Until when the last trajectory is repeated unchanged, so that it can arrive."
     )
     lookahead_s: float = Field(default=0.2, ge=0.04, le=0.5, description="How far a trajectory follows the path before it brakes to rest.")
     blend_s: float = Field(default=0.3, ge=0.05, le=1, description="Time to pass from one chunk's path to the next one's.")
@@ -62,7 +64,7 @@ class ArbiterSettings(BaseModel):
     smoothing_hz: float = Field(default=2.0, ge=0.5, le=5, description="Frequency at which the noise between a chunk's targets is halved.")
     max_slow_down: float = Field(default=3.0, ge=1, le=10, description="How much a path may be stretched in time to keep to the limits.")
     publish_s: float = Field(default=0.04, ge=0.005, le=0.1, description="How often a trajectory is sent while the plan stays the same.")
-    rest_s: float = Field(default=0.5, ge=0.2, le=1, description="Every trajectory is at rest so long after it was sent.")
+    rest_s: float = Field(default=0.5, ge=0.2, le=0.5, description="Every trajectory is at rest so long after it was sent.")
     tracking_rad: float = Field(default=0.03, ge=0.005, le=1, description="Furthest that a joint may be from its set-point.")
     tracking_lead_s: float = Field(
         default=0.15,
@@ -71,20 +73,28 @@ class ArbiterSettings(BaseModel):
         description="How far a joint will be from its set-point so much later, at its present speed, counts.",
     )
     stall_s: float = Field(default=0.1, ge=0.03, le=2, description="Time without a tick after which everything waiting is discarded.")
-    deadline_slow_misses: int = Field(default=1, ge=1, le=1000, description="More ticks missed within 0.5 s slow the arm.")
-    deadline_hold_misses: int = Field(default=10, ge=1, le=1000, description="More ticks missed within 0.5 s hold it.")
+    deadline_slow_misses: int = Field(default=1, ge=1, le=25, description="More ticks missed within 0.5 s slow the arm.")
+    deadline_hold_misses: int = Field(default=10, ge=1, le=25, description="More ticks missed within 0.5 s hold it.")
     slowed_pace: float = Field(default=0.5, ge=0.1, le=1, description="Share of the speed while ticks are missed.")
 
     latch_gripper: bool = Field(default=True, description="Keep the grippers as they are while the reactive expert drives in transit.")
     gripper_hysteresis: float = Field(
         default=0.1, ge=0, le=0.45, description="How far beyond one half an opening must lie to change the gripper."
     )
-    finger_speed_m_s: float = Field(default=0.1, ge=0.005, le=0.2, description="Speed of a finger.")
+    finger_speed_m_s: float = Field(default=0.1, ge=0.1, le=0.2, description="Speed of a finger.")
 
     time_limit_s: float = Field(default=90.0, ge=1, le=3600, description="Longest that a task may take unless its goal says otherwise.")
     done_transit_s: float = Field(
         default=2.0, ge=0.1, le=30, description="How long the hand must be in transit after a release to call the task done."
     )
+
+
+def max_age_s(settings: ArbiterSettings, expert: Expert | None) -> float:
+    """How old an observation may be that an expert's motion (None: the mean of both) derives from. The reactive expert reads imagined
+    frames, the predictive one corrects itself by what it sees: it lasts longer.
+    """
+    ages_s = {Expert.PREDICTIVE: settings.chunk_max_age_s, Expert.REACTIVE: settings.reactive_max_age_s}
+    return max(ages_s.values()) if expert is None else ages_s[expert]
 
 
 def bounds(field: FieldInfo) -> dict[str, Any]:

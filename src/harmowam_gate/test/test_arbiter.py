@@ -84,10 +84,13 @@ def test_hand_over_between_distant_experts_has_no_jump(make_rig):
                 rig.arbiter.on_chunk(rig.chunk(source, lambda t, side=side: circle(t) + np.array([0, side, 0])), rig.now_ns)
             rig.arbiter.on_gate_score(float(tick % 8 == 0), rig.now_ns)
         rig.tick()
-    experts = [o.state.expert for o in rig.outputs]
-    changes = np.flatnonzero([a is not b for a, b in zip(experts[1:], experts[2:], strict=False)])
+    phases = [o.state.phase for o in rig.outputs]
+    changes = np.flatnonzero([a is not b for a, b in zip(phases[1:], phases[2:], strict=False)])
     assert len(changes) >= 5
     assert np.diff(changes).min() * 0.05 >= 0.3
+    followed = [o.state.expert for o in rig.outputs if o.state.expert is not None]
+    assert sum(a is not b for a, b in zip(followed, followed[1:], strict=False)) >= 5
+    assert len(followed) >= 90, "where no way over is found in time, the arm holds"
 
 
 @settings(  # no shrinking: one example takes a second

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +22,13 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from visualization_msgs.msg import MarkerArray
 
 from harmowam_core import topics
-from harmowam_core.messages import chunk_to_message, failure_to_message, gate_state_from_message, trajectory_from_message
+from harmowam_core.messages import (
+    chunk_to_message,
+    failure_to_message,
+    gate_state_from_message,
+    image_to_message,
+    trajectory_from_message,
+)
 from harmowam_core.qos import CHUNK, COMMAND, LATCHED, LATEST
 from harmowam_core.stages import ActionChunk, Expert
 from harmowam_core.status import Outcome, Reason, Status
@@ -105,7 +112,7 @@ class Running:
 def running() -> Iterator[Running]:
     gate = Gate()
     # One Python process plays all parts: what is late here says nothing of the arbiter.
-    patience = {"joint_state_max_age_s": 0.5, "deadline_slow_misses": 1000, "deadline_hold_misses": 1000, "stall_s": 1.0}
+    patience = {"joint_state_max_age_s": 0.5, "deadline_slow_misses": 25, "deadline_hold_misses": 25, "stall_s": 1.0}
     with graph(partial(ArbiterNode, gate), parameters=patience) as (cell, [node]):
         client = ActionClient(cell, ExecuteTask, topics.EXECUTE_TASK)
         run = Running(cell, node, gate, client)
@@ -167,6 +174,26 @@ def test_bad_input_is_refused_by_name(running):
         message.orientations = message.orientations[:-4]
 
     running.reaches(lambda s: "orientations" in s.text, "refusal of size", Expert.REACTIVE, spoil=short)
+
+
+def test_what_is_stamped_in_the_future_hides_nothing(running):
+    """One joint state and one picture of a clock that is an hour ahead: named, and those that follow still count."""
+    running.send()
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing", Expert.REACTIVE)
+    faults, note = {}, running.node.health.fault
+    running.node.health.fault = lambda what, text, *level: (faults.update({what: text}), note(what, text, *level))
+    ahead_ns = running.cell.get_clock().now().nanoseconds + 3600 * 10**9
+    running.cell._publish_home(ahead_ns, 0.0)
+    camera = running.cell.cell.cameras[0]
+    picture = np.zeros((camera.height, camera.width, 3), np.uint8)
+    running.cell._images[camera.name].publish(image_to_message(picture, ahead_ns, "x"))
+    named = {"joint states", f"{camera.name} stamp"}
+    wait_for(lambda: named <= set(faults), "word of both", meanwhile=partial(running.sense, Expert.REACTIVE))
+    assert all("in the future; synchronise" in faults[what] for what in named)
+    assert running.node.arbiter.watch.joint_state.stamp_ns < time.monotonic_ns() + 10**9
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing on", Expert.REACTIVE)
+    for name, kept in running.node._assembler._images.items():
+        assert kept[-1][0] < ahead_ns - 10**9, name
 
 
 def test_goals_are_refused_with_a_reason_and_end_at_their_time(running):

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drives import MOVING, PREDICTIVE, REACTIVE, circle, drive
+from drives import HOME, MOVING, PREDICTIVE, REACTIVE, circle, drive, still
 from hypothesis import HealthCheck, given, settings
 from hypothesis import Phase as HypothesisPhase
 from hypothesis import strategies as st
 
-from harmowam_core.stages import Drift, Expert, JointState, NotFiniteError, StageError
+from harmowam_core.stages import ActionChunk, Drift, Expert, JointState, NotFiniteError, StageError
 from harmowam_core.status import Outcome, Reason, Status
 from harmowam_gate.arbiter import ArbiterSettings, ResetRefused
+from harmowam_gate.limits import Verdict
 from harmowam_gate.watch import Watch
 
 MS = 1_000_000
@@ -200,6 +201,79 @@ def test_drift_shortens_what_is_executed_of_a_chunk(moving):
             Drift(moving.now_ns, 1, 0.5, score)
 
 
+def far(t):
+    """So far from the circle that every chunk along it is refused."""
+    return HOME + np.array([0.25, 0.2, 0.0])
+
+
+def test_an_old_plan_does_not_live_on_refused_chunks(moving):
+    """Its own age counts, not that of the chunks that were refused after it."""
+    began_ns = moving.now_ns
+    while last(moving).status in MOVING:
+        moving.arbiter.on_chunk(moving.chunk(REACTIVE, far), moving.now_ns)
+        moving.arbiter.on_gate_score(0.0, moving.now_ns)
+        moving.tick()
+        assert moving.now_ns - began_ns < 700 * MS
+    assert last(moving).reason is Reason.CHUNK_STALE
+
+
+def test_a_lost_experts_plan_ends_though_the_other_one_is_refused(moving):
+    moving.arbiter.on_expert_lost(REACTIVE, "does not answer")
+    moving.arbiter.on_chunk(moving.chunk(PREDICTIVE, far), moving.now_ns)
+    moving.tick()
+    assert (last(moving).status, last(moving).reason) == (Status.HOLDING, Reason.JUMP)
+    drive(moving, 20, lambda t: moving.left_tool()[-1], score=0.0)
+    assert last(moving).status in MOVING
+
+
+def test_what_cannot_be_sent_was_never_made(moving):
+    """A tick whose trajectory did not leave: the brake begins where the arm is, and the rig sees no seam."""
+    moving.arbiter.on_joint_state(moving.measure())
+    moving.arbiter.on_chunk(moving.chunk(REACTIVE, circle), moving.now_ns)
+    assert moving.arbiter.tick(moving.now_ns).arm_trajectory is not None
+    try:
+        raise RuntimeError("no message")
+    except RuntimeError as error:
+        failed = moving.arbiter.fail(moving.now_ns, error)
+    assert failed.state.reason is Reason.INTERNAL_ERROR
+    moving.check(failed.arm_trajectory)
+
+
+def test_a_refused_brake_is_tried_again(moving, monkeypatch):
+    mover, refused = moving.arbiter._mover, Verdict.refused(Reason.CLEARANCE, 0.0, 1.0, "too near")
+    check = mover._filter.check
+    monkeypatch.setattr(mover._filter, "check", lambda motion: refused)
+    moving.arbiter.stop_task()
+    assert moving.tick().arm_trajectory is None
+    monkeypatch.setattr(mover._filter, "check", check)
+    assert moving.tick().arm_trajectory is not None
+
+
+def test_targets_that_stay_and_then_move_fast_need_no_endless_plan(make_rig):
+    """At half the pace, an arm that hardly moves joins a path that rests first."""
+    rig = make_rig(tick_period_s=0.05, stall_s=1.0, deadline_slow_misses=1, deadline_hold_misses=25)
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, still, score=0.0)
+    for side in (-1, 1):
+        rig.now_ns += 100 * MS  # a tick missed
+        began = rig.now_ns
+        rig.arbiter.on_chunk(rig.chunk(REACTIVE, lambda t, side=side: HOME + side * np.array([0, 0.05 * max(t - 2.5, 0), 0])), began)
+        drive(rig, 4, still, score=0.0)
+        assert last(rig).status is not Status.LATCHED, last(rig).text
+
+
+@pytest.mark.parametrize(("period_s", "horizon", "what"), [(1e-12, 12, "s between"), (1000.0, 12, "s between"), (0.1, 100, "targets")])
+def test_chunks_out_of_all_proportion_are_malformed(moving, period_s, horizon, what):
+    chunk = moving.chunk(REACTIVE, still)
+    rows = np.arange(horizon) % 12
+    odd = ActionChunk(
+        chunk.stamp_ns, chunk.chunk_id, chunk.source, period_s, chunk.arms, chunk.positions[rows], chunk.orientations[rows],
+        chunk.grippers[rows],
+    )  # fmt: skip
+    verdict = moving.arbiter.on_chunk(odd, moving.now_ns)
+    assert verdict.reason is Reason.MALFORMED and what in verdict.text
+
+
 def test_missed_ticks_slow_then_hold_then_go_on(make_rig):
     rig = make_rig(tick_period_s=0.05, stall_s=1.0, deadline_slow_misses=1, deadline_hold_misses=3)
     rig.arbiter.start_task("go", rig.now_ns)
@@ -212,6 +286,7 @@ def test_missed_ticks_slow_then_hold_then_go_on(make_rig):
         rig.arbiter.on_gate_score(0.0, rig.now_ns)
         seen.append(rig.tick().state)
     assert [state.status for state in seen] == [Status.EXECUTING, Status.SLOWED, Status.SLOWED, Status.HOLDING, Status.HOLDING]
+    assert all(isinstance(value, float) for state in seen for value in (state.measured, state.limit)), "messages take nothing else"
     assert {state.reason for state in seen[1:]} == {Reason.DEADLINE_MISSED}
     assert rig.arbiter.watch.deadlines.total_missed == 5
     drive(rig, 15, lambda t: rig.left_tool()[-1], score=0.0)

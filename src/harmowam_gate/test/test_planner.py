@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BPoly
 
-from harmowam_gate.brake import LONGEST_BRAKE_S, Brake
+from harmowam_gate.brake import Brake
 from harmowam_gate.joint_path import JointPath
 from harmowam_gate.joint_spline import GRID_NS, SHORTEST_NS, JointMotion, JointSpline, on_grid
 from harmowam_gate.planner import Pace, follow
@@ -71,7 +71,7 @@ def test_a_brake_begins_exactly_ends_at_rest_and_keeps_to_the_limits(cell, seed)
     spline = Brake(cell).plan(start, START_NS)
     assert np.array_equal(spline.positions[0], start.positions) and np.array_equal(spline.velocities[0], start.velocities)
     assert not spline.velocities[-1].any() and not spline.accelerations[-1].any()
-    assert spline.end_ns - START_NS <= LONGEST_BRAKE_S * S
+    assert spline.end_ns - START_NS <= 0.6 * S
     dense, limits = spline.sample(np.linspace(spline.start_ns, spline.end_ns, 5000).astype(np.int64)), cell.limits
     for values, limit in (
         (dense.velocities, limits.velocity),

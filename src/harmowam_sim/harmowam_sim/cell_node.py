@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import mujoco
@@ -27,7 +28,7 @@ SCORE_TOPIC = "/sim/score"
 RESET_SERVICE = "/sim/reset"
 TICK_S = 0.01  # of physics and joint states
 SCORE_PERIOD_S = 0.1  # scored every control period, published every other one
-REAL_TIME = 20  # as the driver of an arm; after the arbiter's 30, for it renders, too
+NICE = -10  # it stands for the driver of the arms; not in real time, for it renders, too
 LOG_PERIOD_S = 0.1
 LEAST_JOINT_STATES_HZ = 50.0
 
@@ -66,8 +67,11 @@ class CellNode(ManagedNode):
         self.joints = self.create_lifecycle_publisher(JointState, topics.JOINT_STATES, SENSOR)
         self.scores = self.create_lifecycle_publisher(String, SCORE_TOPIC, LATEST)
         controllers = self.cell.controllers
-        self.create_subscription(JointTrajectory, controllers.arm_topic, lambda m: self._follow("arm", m), COMMAND)
-        self.create_subscription(JointTrajectory, controllers.gripper_topic, lambda m: self._follow("gripper", m), COMMAND)
+        commanded = {"arm": controllers.arm_topic, "gripper": controllers.gripper_topic}
+        self._commands = {
+            name: self.create_subscription(JointTrajectory, topic, partial(self._follow, name), COMMAND)
+            for name, topic in commanded.items()
+        }
         self.create_service(Trigger, RESET_SERVICE, self._reset)
 
     def activate(self) -> None:
@@ -102,10 +106,18 @@ class CellNode(ManagedNode):
 
     def _tick(self) -> None:
         now_ns = self.steady_ns(self.stamps, slew=True)
+        self._drain()
         self._freeze(self.get_parameter("frozen_joints").value)
         self.live.advance(now_ns / 1e9)
         self.joints.publish(messages.joint_state_to_message(self.live.joint_state(self.stamps.to_stamp(now_ns))))
         self.health.event("joint states")
+
+    def _drain(self) -> None:
+        """Take the trajectories that wait already: they were sent before this moment, which physics has not reached."""
+        for name, commands in self._commands.items():
+            with commands.handle:
+                while (taken := commands.handle.take_message(commands.msg_type, False)) is not None:
+                    self._follow(name, taken[0])
 
     def _freeze(self, joints: str) -> None:
         if joints == self._frozen:
@@ -142,7 +154,8 @@ class CellNode(ManagedNode):
         try:
             now_ns = self.steady_ns(self.stamps)
             stamp_ns = messages.stamp_from_message(message.header.stamp)
-            driver.accept(message, now_ns / 1e9, (self.stamps.to_steady(stamp_ns, now_ns) - stamp_ns) / 1e9)
+            sent_ns = self.stamps.to_steady(stamp_ns, now_ns) if stamp_ns else now_ns
+            driver.accept(message, self.live.reach(sent_ns / 1e9, now_ns / 1e9), (sent_ns - stamp_ns) / 1e9)
         except (TrajectoryRefused, StageError) as refused:
             self.get_logger().warning(f"{controller} controller: {refused}")
             self.health.fault(f"{controller} controller", str(refused), Level.WARN)
@@ -175,7 +188,7 @@ class CellNode(ManagedNode):
 
 def main() -> None:
     """Run the node."""
-    run(CellNode, real_time=REAL_TIME)
+    run(CellNode, nice=NICE)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,15 @@ class LiveCell:
         while self._progress[0][0] < now_s - FACTOR_WINDOW_S:
             self._progress.popleft()
 
+    def reach(self, sent_s: float, now_s: float) -> float:
+        """Run physics up to when something was sent, and return that time: a cell that was late itself must not make it late, too.
+
+        Between where physics is and now.
+        """
+        time_s = min(max(sent_s, self._state_s), now_s)
+        self.advance(time_s)
+        return time_s
+
     def freeze(self, joints: tuple[str, ...]) -> None:
         """Arm joints whose drives hold them where they are, whatever is commanded; the others follow. ValueError names the unknown."""
         names = self.sim.cell.arm_joint_names

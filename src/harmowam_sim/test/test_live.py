@@ -80,6 +80,25 @@ def test_coarse_ticks_follow_as_well_as_fine_ones():
     assert poses[0] == pytest.approx(poses[1], abs=3e-3)
 
 
+def test_what_was_sent_while_the_cell_stood_still_is_followed_from_its_time():
+    """An arm's driver would not have been late."""
+    arms = []
+    for stalls in (False, True):
+        cell = LiveCell(sample_episode("pick_fruit", "in_domain", 3), CELL)
+        cell.start(START_S)
+        start = cell.sim.arm_positions.copy()
+        for k in range(5):
+            sent_s = START_S + 0.1 * k
+            now_s = START_S + 0.45 if stalls else sent_s
+            ahead = trajectory(cell, start + 0.02 * (k + 1), 0.2, sent_s)
+            cell.arm_driver.accept(ahead, cell.reach(sent_s, now_s))
+        cell.advance(START_S + 0.45)
+        arms.append(cell.sim.arm_positions)
+        cell.close()
+    assert arms[1] == pytest.approx(arms[0], abs=2e-3)
+    assert np.abs(arms[0] - start).max() > 0.05
+
+
 def test_grippers_follow_their_own_trajectories(live):
     points = np.array([[0.02, 0.04]])
     zeros = np.zeros((1, 2))

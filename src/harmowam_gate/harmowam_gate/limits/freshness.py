@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harmowam_core.status import Reason
 from harmowam_gate.limits.limit import Context, Limit, Motion, Verdict
+from harmowam_gate.settings import max_age_s
 
 
 class FreshnessLimit(Limit):
@@ -12,11 +13,14 @@ class FreshnessLimit(Limit):
     for_plans = False
 
     def __init__(self, context: Context) -> None:
-        self._limit_s = max(context.settings.chunk_max_age_s, context.settings.reactive_max_age_s)
+        self._settings = context.settings
 
     def check(self, motion: Motion) -> Verdict:
         """Refuse what derives from an old observation."""
-        if motion.source is None or motion.source.age_s <= self._limit_s:
+        if motion.source is None:
             return Verdict()
-        text = f"it derives from an observation {motion.source.age_s:.2f} s ago, limit {self._limit_s:.2f} s"
-        return Verdict.refused(Reason.CHUNK_STALE, motion.source.age_s, self._limit_s, text)
+        age_s, limit_s = motion.source.age_s, max_age_s(self._settings, motion.source.expert)
+        if age_s <= limit_s:
+            return Verdict()
+        text = f"it derives from an observation {age_s:.2f} s ago, limit {limit_s:.2f} s"
+        return Verdict.refused(Reason.CHUNK_STALE, age_s, limit_s, text)

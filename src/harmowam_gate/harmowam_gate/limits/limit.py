@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmowam_core.cell import Cell
+from harmowam_core.stages import Expert
 from harmowam_core.status import Reason
 from harmowam_gate.body import Body, Places
 from harmowam_gate.joint_spline import DenseMotion, JointSpline
@@ -57,10 +58,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Source:
-    """What a motion derives from. age_s: of the oldest observation; off_rad: how far the arm is from its set-point."""
+    """What a motion derives from. age_s: of the oldest observation; off_rad: how far the arm is from its set-point; expert: None for
+    both, or for none.
+    """
 
     age_s: float
     off_rad: float
+    expert: Expert | None = None
 
 
 @dataclass(frozen=True)
