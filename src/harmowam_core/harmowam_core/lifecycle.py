@@ -275,8 +275,8 @@ def run(
     EventsExecutor builds no wait set for every message, which takes a third of the processor time of a node that listens to much.
     It polls coroutines that wait at full speed: a node that has some asks for another ``executor_class``.
     ``nice``: how far the process stands back behind others (1 to 19), as models should behind the arbiter and the arm's driver, or goes
-    before them (-20 to -1). ``real_time``: it goes before all that have not this priority (SCHED_FIFO, 1 to 99). Log and diagnostics say
-    where the user may not go before others.
+    before them (-20 to -1). ``real_time``: it goes before all that have not this priority (SCHED_FIFO, 1 to 99), with all its
+    threads: one without could hold the interpreter's lock and wait. Log and diagnostics say where the user may not go before others.
     """
     precedence = _take_place(nice, real_time)
     signalled: list[int] = []
@@ -316,7 +316,7 @@ def run(
 
 
 def _take_place(nice: int, real_time: int) -> str:
-    """For this thread and those it will start; what that place is, "" for an ordinary one or where another is not permitted."""
+    """For this thread, and for those it will start; what that place is, "" for an ordinary one or where another is not permitted."""
     try:
         if real_time:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(real_time))

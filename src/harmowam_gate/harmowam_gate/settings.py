@@ -65,9 +65,14 @@ class ArbiterSettings(BaseModel):
     max_slow_down: float = Field(default=3.0, ge=1, le=10, description="How much a path may be stretched in time to keep to the limits.")
     publish_s: float = Field(default=0.04, ge=0.005, le=0.1, description="How often a trajectory is sent while the plan stays the same.")
     rest_s: float = Field(default=0.5, ge=0.2, le=0.5, description="Every trajectory is at rest so long after it was sent.")
-    tracking_rad: float = Field(default=0.03, ge=0.005, le=1, description="Furthest that a joint may be from its set-point.")
+    tracking_rad: float = Field(
+        default=0.12,
+        ge=0.005,
+        le=1,
+        description="Furthest that a joint may be from its set-point; a hand that grasps is pushed 0.07 rad away.",
+    )
     tracking_lead_s: float = Field(
-        default=0.15,
+        default=0.2,
         ge=0,
         le=1,
         description="How far a joint will be from its set-point so much later, at its present speed, counts.",

@@ -260,4 +260,4 @@ def test_a_publisher_that_does_not_fit_deactivates_the_arbiter_by_name(running):
 def test_parameters_are_read_only_while_active(running):
     result = running.node.set_parameters([Parameter("tracking_rad", value=9.0), Parameter("rate", value=20.0)])
     assert not any(r.successful for r in result) and all("read-only" in r.reason for r in result)
-    assert running.node.value("tracking_rad") == 0.03
+    assert running.node.value("tracking_rad") == 0.12

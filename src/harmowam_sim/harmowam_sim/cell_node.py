@@ -28,7 +28,7 @@ SCORE_TOPIC = "/sim/score"
 RESET_SERVICE = "/sim/reset"
 TICK_S = 0.01  # of physics and joint states
 SCORE_PERIOD_S = 0.1  # scored every control period, published every other one
-NICE = -10  # it stands for the driver of the arms; not in real time, for it renders, too
+REAL_TIME = 20  # as the driver of the arms that it stands for; after the arbiter's 30
 LOG_PERIOD_S = 0.1
 LEAST_JOINT_STATES_HZ = 50.0
 
@@ -188,7 +188,7 @@ class CellNode(ManagedNode):
 
 def main() -> None:
     """Run the node."""
-    run(CellNode, nice=NICE)
+    run(CellNode, real_time=REAL_TIME)
 
 
 if __name__ == "__main__":
