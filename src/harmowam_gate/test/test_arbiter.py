@@ -274,7 +274,7 @@ def test_an_arm_that_does_not_follow_is_held(make_rig):
     drive(rig, 20, circle)
     state = rig.measure()
     stuck = state.positions.copy()
-    stuck[3] -= 0.07
+    stuck[3] -= 0.13
     rig.arbiter.on_joint_state(type(state)(state.stamp_ns, state.names, stuck, state.velocities))
     state = rig.arbiter.tick(rig.now_ns).state
     assert (state.status, state.reason) == (Status.LATCHED, Reason.TRACKING_ERROR)

@@ -307,7 +307,7 @@ def test_freshness_and_tracking(motion, every):
     for name, reason, source in (
         ("freshness", Reason.CHUNK_STALE, Source(age_s=0.9, off_rad=0.0)),
         ("freshness", Reason.CHUNK_STALE, Source(age_s=np.nan, off_rad=0.0)),
-        ("tracking", Reason.TRACKING_ERROR, Source(age_s=0.1, off_rad=0.06)),
+        ("tracking", Reason.TRACKING_ERROR, Source(age_s=0.1, off_rad=0.13)),
         ("tracking", Reason.TRACKING_ERROR, Source(age_s=0.1, off_rad=np.nan)),
     ):
         assert every[name].check(replace(motion, source=source)).reason is reason
