@@ -139,6 +139,11 @@ class Arbiter:
         """End the path: the arm brakes to rest."""
         self.follower.stop()
 
+    @property
+    def latched(self) -> str:
+        """What holds the arm until ``reset``, "" if nothing does."""
+        return "" if self._latched is None else self._latched.text
+
     def hold(self, why: str) -> None:
         """Brake to rest and stay there until ``reset``; a running task or path ends with the next tick."""
         self._latched = self._latched or Decision(Status.LATCHED, Reason.OPERATOR, f"held: {why}")

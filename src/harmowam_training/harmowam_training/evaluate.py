@@ -37,12 +37,15 @@ STARTS: tuple[Start, ...] = ("home", "near_target", "near_goal")
 FIRST_SEED = 1_000_000
 BATCH = 8
 TIME_LIMIT_S = 30.0
-TABLE_WIDTH = 130
+TABLE_WIDTH = 140
 
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """One finished episode; transit and interaction are None where none was due. ``weights``: digest of what was evaluated."""
+    """One finished episode; transit and interaction are None where none was due.
+
+    weights: digest of what was evaluated; latched: what the arbiter held the arm for at the end, if it did.
+    """
 
     policy: str
     task: str
@@ -58,6 +61,7 @@ class EpisodeResult:
     duration_s: float
     stages: dict[str, bool]
     weights: str
+    latched: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ def run_batch(batch: Batch) -> list[EpisodeResult]:
             EpisodeResult(
                 batch.policy, batch.task, batch.environment, batch.start, episode.spec.seed, score.score, score.success, score.transit,
                 score.interaction, score.failure, episode.spec.has_obstacle, episode.duration_s, score.stages, batch.digest,
+                episode.arbiter.latched,
             )
         )  # fmt: skip
     return results
@@ -124,6 +129,7 @@ def summarise(results: Sequence[EpisodeResult]) -> list[dict[str, Any]]:
                 "transit": _mean([r.transit for r in group]),
                 "interaction": _mean([r.interaction for r in group]),
                 "ci95": list(wilson(score, len(group))),
+                "latched": fmean(bool(r.latched) for r in group),
                 "obstacle_score": _mean([r.score for r in group if r.obstacle]),
             }
         )
@@ -214,12 +220,25 @@ def evaluate(
 
 def _table(cells: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="closed loop, lock-step")
-    for column in ("policy", "task", "environment", "start", "n", "score", "95 %", "success", "transit", "interaction", "with obstacle"):
+    for column in (
+        "policy",
+        "task",
+        "environment",
+        "start",
+        "n",
+        "score",
+        "95 %",
+        "success",
+        "transit",
+        "interaction",
+        "with obstacle",
+        "latched",
+    ):
         table.add_column(column, justify="left" if column in ("policy", "task", "environment", "start") else "right")
     for cell in cells:
         low, high = cell["ci95"]
         shown = [f"{cell['score']:.2f}", f"{low:.2f}–{high:.2f}", f"{cell['success']:.2f}"]
-        shown += ["–" if cell[k] is None else f"{cell[k]:.2f}" for k in ("transit", "interaction", "obstacle_score")]
+        shown += ["–" if cell[k] is None else f"{cell[k]:.2f}" for k in ("transit", "interaction", "obstacle_score", "latched")]
         table.add_row(cell["policy"], cell["task"], cell["environment"], cell["start"], str(cell["episodes"]), *shown)
     return table
 
