@@ -17,7 +17,8 @@ assert ROOT is not None
 DOCKER = ROOT / "docker"
 BASE = {
     "action_msgs", "ament_index_python", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "launch", "launch_ros", "lifecycle_msgs",
-    "rcl_interfaces", "rclpy", "rosidl_default_runtime", "sensor_msgs", "std_msgs", "std_srvs", "trajectory_msgs", "visualization_msgs",
+    "rcl_interfaces", "rclpy", "rosgraph_msgs", "rosidl_default_runtime", "sensor_msgs", "std_msgs", "std_srvs", "trajectory_msgs",
+    "visualization_msgs",
 }  # fmt: skip
 """ROS packages that come with ros-jazzy-ros-base, as far as ours name them."""
 FROM_SOURCE = {

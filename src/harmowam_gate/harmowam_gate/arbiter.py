@@ -232,9 +232,13 @@ class Arbiter:
             state = replace(state, status=Status.HOLDING, reason=Reason.DEADLINE_MISSED, text=text, measured=took_s, limit=lead_s)
         return replace(output, arm_trajectory=None, state=state)
 
+    def not_sent(self, now_ns: int) -> None:
+        """The trajectory of this tick, if there was one, did not leave."""
+        self._mover.recall(now_ns)
+
     def fail(self, now_ns: int, error: Exception) -> ArbiterOutput:
         """Something is wrong with the arbiter itself, and nothing of this tick was sent: the arm brakes and stays."""
-        self._mover.recall(now_ns)
+        self.not_sent(now_ns)
         where = traceback.extract_tb(error.__traceback__)[-1]
         why = f"held: internal error in {Path(where.filename).name}:{where.lineno}: {type(error).__name__}: {error}"
         self._latched = Decision(Status.LATCHED, Reason.INTERNAL_ERROR, why)
@@ -352,6 +356,9 @@ class Arbiter:
             return conditions
         if not engaged:
             conditions += self.watch.before_motion(now_ns)
+        if self._mover.unsaid:  # a wrong measurement must not be where motion begins
+            what, off_rad = "distance of the resting arm from where it was seen to rest", self.watch.off_rad(self._mover.set_point)
+            conditions += (Condition(Reason.TRACKING_ERROR, what, off_rad, RESYNC_RAD),)
         conditions += self.watch.holding(now_ns)
         if self.settings.selector in ("gate", "keyframe_average"):
             age_s = (now_ns - self._score_ns) * 1e-9 if self._score_ns else math.inf

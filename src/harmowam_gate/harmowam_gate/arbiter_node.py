@@ -263,7 +263,7 @@ class ArbiterNode(PolicyNode):
         try:
             self._send(failed)
         except Exception as again:  # what was sent last ends at rest by itself
-            self.arbiter.fail(now_ns, again)
+            self.arbiter.not_sent(now_ns)
             self.get_logger().error(str(again), throttle_duration_sec=1.0)
         return failed
 

@@ -80,6 +80,11 @@ class Mover:
         self.forget()
         self._sent = JointSpline.through([now_ns], [JointMotion.resting(positions)])
 
+    @property
+    def unsaid(self) -> bool:
+        """Whether the set-point is where the arm was measured to rest, and nothing was published since."""
+        return self._sent is not None and len(self._sent.times_ns) == 1
+
     def set_point(self, time_ns: int) -> JointMotion | None:
         """Where the published trajectories have the arm, or had it at a time up to half a second ago; None before ``begin_at``."""
         if self._sent is None:

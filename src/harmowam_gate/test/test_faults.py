@@ -226,6 +226,30 @@ def test_a_lost_experts_plan_ends_though_the_other_one_is_refused(moving):
     assert last(moving).status in MOVING
 
 
+def test_nothing_moves_from_a_reset_on_one_wrong_measurement(moving):
+    """The next measurements disagree: the arm holds, and without a task takes them for its set-point."""
+    moving.arbiter.hold("test")
+    for _ in range(15):
+        moving.tick()
+    there = moving.measure()
+    wrong = there.positions.copy()
+    wrong[9] += 0.1
+    moving.now_ns += MS
+    moving.arbiter.on_joint_state(JointState(moving.now_ns, there.names, wrong, there.velocities))
+    moving.arbiter.reset(moving.now_ns)
+    moving.arbiter.start_task("go", moving.now_ns)
+    moving.now_ns += 49 * MS
+    sent = len(moving.outputs)
+    drive(moving, 20, lambda t: moving.left_tool()[-1], score=0.0)
+    assert (last(moving).status, last(moving).reason) == (Status.HOLDING, Reason.TRACKING_ERROR)
+    assert not any(output.arm_trajectory for output in moving.outputs[sent:])
+    moving.arbiter.stop_task()
+    moving.tick()
+    moving.arbiter.start_task("go", moving.now_ns)
+    drive(moving, 20, lambda t: moving.left_tool()[-1], score=0.0)  # the rig checks the seam
+    assert last(moving).status in MOVING
+
+
 def test_what_cannot_be_sent_was_never_made(moving):
     """A tick whose trajectory did not leave: the brake begins where the arm is, and the rig sees no seam."""
     moving.arbiter.on_joint_state(moving.measure())
