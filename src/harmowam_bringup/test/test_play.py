@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -122,6 +125,14 @@ def median_late_s(heard: list[tuple[int, Any]]) -> float:
     return median((now_ns - stamp_from_message(message.header.stamp)) * 1e-9 for now_ns, message in heard)
 
 
+def play_beside(domain_id: int, *words: str | Path) -> str:
+    """The command in a process of its own, as beside a graph; what it says."""
+    command = [sys.executable, "-c", "from harmowam_bringup.cli import main; main()", "play", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "ROS_DOMAIN_ID": str(domain_id)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def run(*words: str | Path) -> int:
     """The command's exit code."""
     with pytest.raises(SystemExit) as ended:
@@ -129,10 +140,10 @@ def run(*words: str | Path) -> int:
     return int(ended.value.code or 0)
 
 
-def test_sensors_play_in_time_and_nothing_is_commanded(graph: Graph, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sensors_play_in_time_and_nothing_is_commanded(graph: Graph, domain_id: int, tmp_path: Path) -> None:
     items = recorded()
     bag, figures = by_mcap(tmp_path / "run.mcap", items), tmp_path / "played.json"
-    assert run(bag, "--json", figures) == 0
+    output = play_beside(domain_id, bag, "--json", figures)
     for name in (SCENE, WRIST, JOINTS):
         sent = [message for topic, _, message in items if topic == name]
         heard = graph.of(name)
@@ -141,18 +152,15 @@ def test_sensors_play_in_time_and_nothing_is_commanded(graph: Graph, tmp_path: P
         assert -0.02 < median_late_s(heard) < 0.5, "the clock of that day"
     assert not graph.of(COMMANDS) and len(graph.of(play.RECORDED + COMMANDS)) > 30
     assert graph.goals == [WORDS] and graph.cancelled == 1
-    assert "task ended: CANCELLED" in capsys.readouterr().out
+    assert "task ended: CANCELLED" in output
     said = json.loads(figures.read_text())
     assert said["played"][SCENE] == sum(topic == SCENE for topic, _, _ in items) and COMMANDS not in said["played"]
     assert SECONDS - 0.1 < said["seconds"] < SECONDS + 0.5
 
 
-def test_compressed_images_another_clock_and_a_task_that_runs_already(
-    graph: Graph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compressed_images_another_clock_and_a_task_that_runs_already(graph: Graph, domain_id: int, tmp_path: Path) -> None:
     bag = by_mcap(tmp_path / "run.mcap", recorded(offset_s=1000.0, compressed=True))
-    assert run(bag, "--start", "1.5") == 0
-    assert "stamps are -1000.0 s from when they were recorded" in capsys.readouterr().out
+    assert "stamps are -1000.0 s from when they were recorded" in play_beside(domain_id, bag, "--start", "1.5")
     _, image = graph.of(SCENE)[-1]
     assert image.encoding == "rgb8" and (image.height, image.width) == (128, 160)
     assert -0.02 < median_late_s(graph.of(SCENE)) < 0.5
