@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +33,7 @@ from harmowam_bringup.startup import MODELS
 from harmowam_core import topics
 from harmowam_core.messages import image_from_message, stamp_from_message, task_to_message
 from harmowam_core.status import Outcome, Task
+from harmowam_core.testing import spinning
 
 SCENE, WRIST, OTHER_WRIST = (source.topic for source in CONTRACT.observation.images.values())
 JOINTS, TASK, COMMANDS = CONTRACT.observation.joints.topic, CONTRACT.observation.instruction.topic, CONTRACT.action.openings.topic
@@ -109,13 +109,9 @@ def small_images(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def graph(domain_id: int) -> Iterator[Graph]:
     rclpy.init(domain_id=domain_id)
-    node, executor = Graph(), MultiThreadedExecutor(4)
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    yield node
-    executor.shutdown(timeout_sec=1.0)
-    thread.join(timeout=5.0)
+    node = Graph()
+    with spinning(node, MultiThreadedExecutor(4)):
+        yield node
     node.destroy_node()
     rclpy.shutdown()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from harmowam_core.cell import load_cell
 from harmowam_core.lifecycle import ManagedNode
 from harmowam_core.qos import SENSOR
 from harmowam_core.status import Outcome
+from harmowam_core.testing import spinning
 
 CELL = load_cell()
 JOINTS = [*CELL.arm_joint_names, *CELL.finger_joint_names]
@@ -71,13 +71,8 @@ class Arbiter(ManagedNode):
 def arbiter(domain_id: int) -> Iterator[Arbiter]:
     rclpy.init(domain_id=domain_id, args=["--ros-args", "-p", "autostart:=false"])
     node = Arbiter()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    yield node
-    executor.shutdown(timeout_sec=1.0)
-    thread.join(timeout=5.0)
+    with spinning(node, SingleThreadedExecutor()):
+        yield node
     if node.active:
         node.trigger_deactivate()
     node.destroy_node()

@@ -107,6 +107,17 @@ class FakeCell(Node):
         return -1, "", {}
 
 
+@contextmanager
+def spinning(node: Node, executor: Executor) -> Iterator[None]:
+    """The node's callbacks run in a thread of their own."""
+    executor.add_node(node)
+    thread = Thread(target=executor.spin, daemon=True)
+    thread.start()
+    yield
+    executor.shutdown(timeout_sec=1.0)
+    thread.join(timeout=5.0)
+
+
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 15.0, meanwhile: Callable[[], Any] | None = None) -> Any:
     """Poll until ``condition`` is true and return its value; calls ``meanwhile`` every 50 ms. AssertionError names ``what``."""
     end_s = time.monotonic() + timeout_s
