@@ -26,6 +26,8 @@ TICK_S = 0.05
 REPLAN_TICKS = 5  # 4 imaginations a second
 LATENCY_TICKS = 4
 SCORE_TICKS = 2
+LATCHED_S = 1.0
+"""For what the arm held to come to rest: it is held until an operator resets it, and none is here."""
 START_NS = 1_000_000_000
 
 
@@ -63,6 +65,7 @@ class Episode:
     memory: GroundingMemory = field(default_factory=GroundingMemory)
     due: list[tuple[int, list[ActionChunk], float, int]] = field(default_factory=list)
     duration_s: float = 0.0
+    latched_s: float = 0.0
     over: bool = False
 
 
@@ -130,9 +133,10 @@ class LockStep:
                 driver.accept(trajectory, now_ns / 1e9)
         episode.live.advance(now_ns / 1e9 + TICK_S)
         episode.duration_s += TICK_S
+        episode.latched_s += TICK_S if episode.arbiter.latched else 0.0
         if tick % SCORE_TICKS == 0:
             episode.score = episode.scorer.update()
-            episode.over = episode.score.success or episode.score.failure is not None
+            episode.over = episode.score.success or episode.score.failure is not None or episode.latched_s > LATCHED_S
 
     def run(self, specs: Sequence[EpisodeSpec], time_limit_s: float) -> list[Episode]:
         """All episodes side by side until each is over or out of time; their cells are closed."""

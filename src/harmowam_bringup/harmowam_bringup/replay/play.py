@@ -138,6 +138,7 @@ class Player:
         self._offset_ns = 0  # of the stamps' clock from the recorder's
         self._began_ns = 0
         self._goal: Any = None
+        self._unended = 0  # tasks
 
     def _publisher(self, part: Part) -> Publisher | None:
         try:
@@ -164,8 +165,7 @@ class Player:
                     played[item.topic] += self._play(item, instruction)
                     shown((item.time_ns - start_ns) / max(self._bag.ended_ns - start_ns, 1))
         finally:
-            self._cancel()
-            self._graph.spin_for(0.2)
+            self._end_task()
             self._graph.node.destroy_timer(timer)
             self._tasks.destroy()
         return {
@@ -254,14 +254,31 @@ class Player:
 
     def _give(self, words: str) -> None:
         self._console.print(f"task: {words}")
+        self._unended += 1
         self._goal = self._tasks.send_goal_async(ExecuteTask.Goal(instruction=words, time_limit_s=TASK_S))
-        self._goal.add_done_callback(lambda sent: sent.result().get_result_async().add_done_callback(self._tell_end))
+        self._goal.add_done_callback(self._follow_goal)
+
+    def _follow_goal(self, sent: Any) -> None:
+        goal = sent.result()
+        if goal.accepted:
+            goal.get_result_async().add_done_callback(self._tell_end)
+        else:
+            self._unended -= 1
+            self._console.print("[yellow]the arbiter refused the task; its log says why[/]")
 
     def _tell_end(self, answer: Any) -> None:
+        self._unended -= 1
         result = answer.result().result
         self._console.print(f"task ended: {Outcome(result.outcome).name}: {result.why}")
 
     def _cancel(self) -> None:
         goal, self._goal = self._goal, None
-        if goal is not None and goal.done() and goal.result().accepted:
-            goal.result().cancel_goal_async()
+        if goal is not None:
+            goal.add_done_callback(lambda sent: sent.result().accepted and sent.result().cancel_goal_async())
+
+    def _end_task(self) -> None:
+        self._cancel()
+        try:
+            self._graph.spin(lambda: not self._unended, ANSWER_S, "the end of the task")
+        except GraphError as error:
+            self._console.print(f"[yellow]{error}[/]")
