@@ -113,7 +113,7 @@ def test_replay_commands_nothing_and_runs_on_the_recordings_clock(installed: Pat
     assert [process.node for process in nodes] == ["world_model", "predictive_expert", "reactive_expert", "arbiter", "planner"]
     for process in nodes:
         values = {name: value for source in process.parameters for name, value in source["/**"]["ros__parameters"].items()}
-        assert values["use_sim_time"] is True and values["tracking_rad"] == 1.0
+        assert values["use_sim_time"] is True and values["tracking_rad"] == values["blocked_rad"] == 1.0
         assert process.environment["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("config/fastdds.xml")
     [arbiter] = [process for process in nodes if process.node == "arbiter"]
     assert sum(":=/dry_run/" in word for word in arbiter.ros_arguments) == 2

@@ -7,6 +7,7 @@ its main is ``run(TheNode)``.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -43,6 +44,8 @@ RETRY_PERIOD_S = 2.0
 NO_PRECEDENCE = (
     "this user may not go before others: on a busy machine I will be late (docs/operator.md says how to permit real-time priority)"
 )
+LOCK_ALL_PAGES_ONCE_TOUCHED = 1 | 2 | 4
+"""MCL_CURRENT, MCL_FUTURE and MCL_ONFAULT of Linux' mlockall(2)."""
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 DIAGNOSTICS_PERIOD_S = 1.0
 
@@ -276,7 +279,8 @@ def run(
     It polls coroutines that wait at full speed: a node that has some asks for another ``executor_class``.
     ``nice``: how far the process stands back behind others (1 to 19), as models should behind the arbiter and the arm's driver, or goes
     before them (-20 to -1). ``real_time``: it goes before all that have not this priority (SCHED_FIFO, 1 to 99), with all its
-    threads: one without could hold the interpreter's lock and wait. Log and diagnostics say where the user may not go before others.
+    threads: one without could hold the interpreter's lock and wait. Its memory stays in memory, where that is permitted.
+    Log and diagnostics say where the user may not go before others.
     """
     precedence = _take_place(nice, real_time)
     signalled: list[int] = []
@@ -320,7 +324,8 @@ def _take_place(nice: int, real_time: int) -> str:
     try:
         if real_time:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(real_time))
-            return f"SCHED_FIFO {real_time}"
+            locked = ctypes.CDLL(None).mlockall(LOCK_ALL_PAGES_ONCE_TOUCHED) == 0
+            return f"SCHED_FIFO {real_time}, memory {'locked' if locked else 'not locked'}"
         if nice:
             os.nice(nice)
             with contextlib.suppress(OSError):  # where Linux shares processors between sessions, theirs counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -233,10 +234,13 @@ def test_real_time_priority_is_taken_or_missed_aloud(through: tuple[str, ...]) -
         assert process.stdout is not None
         lines = list(iter(process.stdout.readline, "activate\n"))
         policy = os.sched_getscheduler(process.pid)
+        locked_kb = int(re.search(r"VmLck:\s*(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1])
         process.terminate()
     missed = any("this user may not go before others" in line for line in lines)
     assert policy == (os.SCHED_OTHER if missed else os.SCHED_FIFO)
     assert missed or not through
+    may_lock = subprocess.run([sys.executable, "-c", "import ctypes, sys; sys.exit(ctypes.CDLL(None).mlockall(7))"]).returncode == 0
+    assert (locked_kb > 10_000) == (may_lock and not missed), "memory goes with the priority"
 
 
 if __name__ == "__main__":

@@ -77,6 +77,12 @@ class ArbiterSettings(BaseModel):
         le=1,
         description="How far a joint will be from its set-point so much later, at its present speed, counts.",
     )
+    blocked_rad: float = Field(
+        default=0.01,
+        ge=0.002,
+        le=1,
+        description="Furthest that a joint that stands still may be behind a set-point that moves on; more for a driver that follows late.",
+    )
     stall_s: float = Field(default=0.1, ge=0.03, le=2, description="Time without a tick after which everything waiting is discarded.")
     deadline_slow_misses: int = Field(default=1, ge=1, le=25, description="More ticks missed within 0.5 s slow the arm.")
     deadline_hold_misses: int = Field(default=10, ge=1, le=25, description="More ticks missed within 0.5 s hold it.")

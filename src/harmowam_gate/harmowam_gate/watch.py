@@ -22,6 +22,8 @@ from harmowam_gate.limits import Verdict
 from harmowam_gate.settings import ArbiterSettings
 
 RESTING_RAD_S = 0.05
+BLOCKED_RAD_S, BLOCKED_SHARE = 0.2, 0.2
+"""A joint is blocked whose set-point is faster than this, where it has less than this share of that speed."""
 JUMP_RAD = 0.05  # beyond what the joint's velocity limit allows between two joint states
 NOT_FINITE_IN_A_ROW = 3
 FINGER_SLACK_M = 0.005  # beyond its travel, a finger is not measured but made up
@@ -151,6 +153,7 @@ class Watch:
             Condition(Reason.JOINT_STATES_LOST, "joint states", self.joint_state_age_s(now_ns), settings.joint_state_max_age_s, latch),
             Condition(Reason.DRIVER_RESTARTED, "restarts of the arm driver", self._restarts, 0, latch),
             Condition(Reason.TRACKING_ERROR, "distance from the set-point", self.off_rad(set_point), settings.tracking_rad, latch),
+            Condition(Reason.TRACKING_ERROR, "way that a blocked joint is behind", self.behind_rad(set_point), settings.blocked_rad, latch),
         )
 
     def before_motion(self, now_ns: int) -> tuple[Condition, ...]:
@@ -197,3 +200,14 @@ class Watch:
         off = np.abs(wanted.positions - state.positions[: self._joints])
         parting = np.abs(wanted.velocities - state.velocities[: self._joints])
         return float((off + self._settings.tracking_lead_s * parting).max())
+
+    def behind_rad(self, set_point: Callable[[int], JointMotion | None]) -> float:
+        """How far a joint that does not move is behind its set-point, which does; 0 where all move along."""
+        state = self.joint_state
+        wanted = None if state is None else set_point(state.stamp_ns)
+        if state is None or wanted is None:
+            return 0.0
+        behind = (wanted.positions - state.positions[: self._joints]) * np.sign(wanted.velocities)
+        speed = np.abs(wanted.velocities)
+        blocked = (speed >= BLOCKED_RAD_S) & (np.abs(state.velocities[: self._joints]) <= BLOCKED_SHARE * speed)
+        return float(behind[blocked].max(initial=0.0))

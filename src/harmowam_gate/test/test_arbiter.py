@@ -280,6 +280,25 @@ def test_an_arm_that_does_not_follow_is_held(make_rig):
     assert (state.status, state.reason) == (Status.LATCHED, Reason.TRACKING_ERROR)
 
 
+@pytest.mark.parametrize(("share", "latches"), [(0.0, True), (0.5, False)], ids=["blocked", "behind but moving"])
+def test_a_blocked_joint_is_found_out_before_it_is_far_behind(make_rig, share, latches):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, lambda t: HOME + np.array([0, 0.16 * max(t - 0.2, 0), 0]))
+    before = rig.measure()
+    joint = int(np.abs(before.velocities).argmax())
+    assert abs(before.velocities[joint]) > 0.25
+    rig.now_ns += 50_000_000
+    state = rig.measure()
+    positions, velocities = state.positions.copy(), state.velocities.copy()
+    positions[joint] = before.positions[joint]
+    velocities[joint] *= share
+    rig.arbiter.on_joint_state(type(state)(state.stamp_ns, state.names, positions, velocities))
+    state = rig.arbiter.tick(rig.now_ns).state
+    assert (state.reason is Reason.TRACKING_ERROR and state.status is Status.LATCHED) == latches
+    assert not latches or ("blocked" in state.text and state.measured < 0.02)
+
+
 def test_refusals_stand_in_the_state_while_the_arm_goes_on(make_rig):
     rig = make_rig(selector="predictive")
     rig.arbiter.start_task("go", rig.now_ns)
