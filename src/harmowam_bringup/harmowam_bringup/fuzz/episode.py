@@ -77,7 +77,7 @@ class _Run:
         for event in events:
             if event.what == "stall":
                 self._now_ns += round(event.numbers[0]) * 10_000_000
-        self._measure([event for event in events if event.what == "joints"])
+        self._measure([event for event in events if event.what == "joints"], any(event.how == "reset" for event in events))
         for event in events:
             match event.what:
                 case "chunk":
@@ -128,12 +128,13 @@ class _Run:
         samples = [driver.sample(self._now_ns * 1e-9) for driver in self._drivers.values()]
         return JointState(self._now_ns, self._names, *(np.concatenate([sample[k] for sample in samples]) for k in range(2)))
 
-    def _measure(self, events: Sequence[Event]) -> None:
+    def _measure(self, events: Sequence[Event], operator_resets: bool) -> None:
+        """An operator who resets sees the arm: a joint that is measured wrongly then ends being so, for nothing else could tell."""
         for event in events:
             self._bad_joints = (event.how, round(event.numbers[0]), event.numbers[1])
         how, left, where = self._bad_joints
-        if left == 0:
-            how = ""
+        if left == 0 or (how == "jump" and operator_resets):
+            how, left = "", 0
         self._bad_joints = (how, max(left - 1, 0), where)
         state = self._joints()
         index = int(where * len(self._names))
