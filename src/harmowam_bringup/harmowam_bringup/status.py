@@ -82,8 +82,9 @@ def status_table(heard: dict[str, Any]) -> RenderableType:
     if not heard["nodes"]:
         return Text("no node of the graph was heard; is one running in this ROS domain? (harmowam up sim.launch.yaml)")
     table = Table(box=None, pad_edge=False)
-    for title in ("node", "state", "level", "what"):
+    for title in ("node", "state", "level"):
         table.add_column(title, no_wrap=True)
+    table.add_column("what")  # gives way in a narrow terminal
     for title in ("Hz", "age s", "p50 ms", "p95 ms"):
         table.add_column(title, justify="right", no_wrap=True)
     faults = []
