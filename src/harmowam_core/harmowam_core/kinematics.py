@@ -7,6 +7,8 @@ other, ``A * J`` numbers in the order of ``cell.arm_joint_names`` (two Franka ar
 from __future__ import annotations
 
 import importlib.util
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ ORIENTATION_TOLERANCE_RAD = 1e-5
 _DAMPING = 1e-3  # times the squared error, added to J J^T: bounds far steps near singularities, vanishes at the target
 _DAMPING_FLOOR = 1e-10
 _POSTURE_GAIN = 0.3  # share of the way to the home posture taken in the null space each iteration
+_EYE = np.eye(6)
 _STEP_RAD = 0.5  # longest joint move of one iteration, where the linearisation still points the right way
 
 
@@ -182,20 +185,18 @@ class Kinematics:
         """One arm, in its own base frame: joints (J,), (position, orientation) error (2,)."""
         q = np.clip(start, self._lower, self._upper)
         for iteration in range(max_iterations + 1):
-            pin.computeJointJacobians(self._model, self._data, q)
-            here = pin.updateFramePlacement(self._model, self._data, self._tcp)
-            jacobian = pin.getFrameJacobian(self._model, self._data, self._tcp, pin.LOCAL)
-            twist = pin.log6(here.actInv(target)).vector  # (6,) tool frame
-            errors = np.array([np.linalg.norm(twist[:3]), np.linalg.norm(twist[3:])])
+            twist = pin.log6(self._local_tcp(q).actInv(target)).vector  # (6,) tool frame
+            errors = math.hypot(*twist[:3]), math.hypot(*twist[3:])
             if _reached(errors) or iteration == max_iterations:
                 break
+            jacobian = pin.computeFrameJacobian(self._model, self._data, q, self._tcp, pin.LOCAL)
             q = self._step(q, jacobian, twist, posture)
-        return q, errors
+        return q, np.array(errors)
 
     def _step(self, q: Float64, jacobian: Float64, twist: Float64, posture: Float64) -> Float64:
         """One damped step; joints it would push past a limit stop there, the others make up for them."""
         free = np.ones(self._joints, dtype=bool)
-        damping = (_DAMPING * float(twist @ twist) + _DAMPING_FLOOR) * np.eye(6)
+        damping = (_DAMPING * float(twist @ twist) + _DAMPING_FLOOR) * _EYE
         for _ in range(self._joints):
             active = jacobian * free
             gram = active @ active.T + damping
@@ -218,7 +219,7 @@ class Kinematics:
         return _finite("q", q, (self._arms * self._joints,)).reshape(self._arms, self._joints)
 
 
-def _reached(errors: Float64) -> bool:
+def _reached(errors: Sequence[float] | Float64) -> bool:
     return bool(errors[0] <= POSITION_TOLERANCE_M and errors[1] <= ORIENTATION_TOLERANCE_RAD)
 
 
