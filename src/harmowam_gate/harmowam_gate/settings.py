@@ -71,12 +71,6 @@ class ArbiterSettings(BaseModel):
         le=1,
         description="Furthest that a joint may be from its set-point; a hand that grasps is pushed 0.07 rad away.",
     )
-    tracking_lead_s: float = Field(
-        default=0.2,
-        ge=0,
-        le=1,
-        description="How far a joint will be from its set-point so much later, at its present speed, counts.",
-    )
     blocked_rad: float = Field(
         default=0.01,
         ge=0.002,

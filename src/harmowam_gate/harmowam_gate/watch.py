@@ -192,14 +192,12 @@ class Watch:
         )
 
     def off_rad(self, set_point: Callable[[int], JointMotion | None]) -> float:
-        """How far a joint is from its set-point of the moment it was measured, and will be soon at this difference of speed."""
+        """How far a joint is from its set-point of the moment it was measured."""
         state = self.joint_state
         wanted = None if state is None else set_point(state.stamp_ns)
         if state is None or wanted is None:
             return math.inf
-        off = np.abs(wanted.positions - state.positions[: self._joints])
-        parting = np.abs(wanted.velocities - state.velocities[: self._joints])
-        return float((off + self._settings.tracking_lead_s * parting).max())
+        return float(np.abs(wanted.positions - state.positions[: self._joints]).max())
 
     def behind_rad(self, set_point: Callable[[int], JointMotion | None]) -> float:
         """How far a joint that does not move is behind its set-point, which does; 0 where all move along."""
