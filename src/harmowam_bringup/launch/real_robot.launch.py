@@ -34,6 +34,7 @@ SWITCH = ["true", "false"]
 ARGUMENTS = (
     ("robot", "franka_dual", "cell profile by name, or path of a profile with your cameras' serial numbers and arms' addresses", None),
     ("preset", "compact", "preset by name, or path of a preset file; none starts the robot without the policy", None),
+    ("contract", "", "what is read from which topic: name or path; empty for the contract of the preset's cell", None),
     ("weights_directory", "", "folder of the weights; empty for those that ship with the preset", None),
     ("device", "cpu", "where the models run", ["cpu", "cuda"]),
     ("backend", "openvino", "what runs the networks", ["torch", "torch_bf16", "openvino", "onnx", "onnxruntime", "tensorrt"]),
@@ -141,7 +142,8 @@ def start_policy(given: dict[str, str], profile: str) -> list:
     if given["rviz"] == "true":
         lookers.append(Node(package="rviz2", executable="rviz2", arguments=["-d", given["rviz_config"]]))
     if given["record"] == "true":
-        lookers.append(harmowam("record", *(["--all"] if given["preset"] == "none" else ["--preset", given["preset"]])))
+        policy = ["--preset", given["preset"], "--contract", given["contract"]]
+        lookers.append(harmowam("record", *(["--cell", profile] if given["preset"] == "none" else policy)))
     if given["preset"] == "none":
         return [*lookers, LogInfo(msg="the robot is up, without the policy")]
     commands = [(f"/{kind}_controller/joint_trajectory", f"/dry_run/{kind}_controller/joint_trajectory") for kind in ("arm", "gripper")]
@@ -152,7 +154,8 @@ def start_policy(given: dict[str, str], profile: str) -> list:
         )
     )  # fmt: skip
     passed_on = {
-        name: given[name] for name in ("preset", "weights_directory", "device", "backend", "planner", "joint_state_max_age", "dry_run")
+        name: given[name]
+        for name in ("preset", "contract", "weights_directory", "device", "backend", "planner", "joint_state_max_age", "dry_run")
     }
     source = AnyLaunchDescriptionSource(PathJoinSubstitution([FindPackageShare("harmowam_bringup"), "launch", "graph.launch.yaml"]))
     graph = IncludeLaunchDescription(source, launch_arguments={**passed_on, "autostart_arbiter": "false"}.items())

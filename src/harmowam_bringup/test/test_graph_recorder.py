@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from harmowam_bringup.bags.bag import Bag
 from harmowam_bringup.bags.graph_recorder import Counter
+from harmowam_bringup.bags.record import describe
 from harmowam_bringup.cli import app
 from harmowam_bringup.session import free_domain, isolated_environment
 from harmowam_core import topics
@@ -78,6 +79,8 @@ def test_what_was_sent_is_in_the_bag(options: tuple[str, ...], cell: FakeCell, t
         assert json.loads(bag.custom_data["calibration"])[topics.camera_info("scene")]["width"] == 160
         assert json.loads(bag.custom_data["cell_profile"])["name"] == "franka_dual" and bag.custom_data["preset"] == "compact"
         assert "commit" in bag.custom_data and not len(bag.problems)
+    alone = describe("compact", cell_name="ur5e_robotiq")
+    assert alone["cell"] == "ur5e_robotiq" and not {"preset", "contract"} & set(alone), "a robot without the policy"
     assert process.args and (tmp_path / "bag/metadata.yaml").is_file()
 
 

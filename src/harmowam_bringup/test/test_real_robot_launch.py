@@ -156,9 +156,10 @@ def test_arms_cameras_rviz_and_recording_are_choices(launched: Callable[..., Run
     assert launched(arms="false").names()[1:] == ["camera_node", "wait sensors"]
     assert launched(arms="false", cameras="realsense").names()[1:] == ["realsense2_camera_node"] * 3 + ["wait sensors"]
     assert launched(arms="false", cameras="none").names()[1:] == ["wait sensors"]
-    watched = up_to_the_graph(launched, rviz="true", rviz_config="/my.rviz", record="true")
+    watched = up_to_the_graph(launched, rviz="true", rviz_config="/my.rviz", record="true", contract="/my.yaml")
     assert {"rviz2", "record --preset"} <= set(watched.names())
     assert next(item for item in watched.started if item.options.get("executable") == "rviz2").options["arguments"] == ["-d", "/my.rviz"]
+    assert next(item for item in watched.started if "--contract" in item.options.get("cmd", [])).options["cmd"][-1] == "/my.yaml"
     assert not {"rviz2", "record --preset"} & set(up_to_the_graph(launched).names())
 
 

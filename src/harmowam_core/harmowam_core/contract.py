@@ -39,7 +39,7 @@ class ImageSource(Source):
 
 
 class JointsSource(Source):
-    """Measured joints; ``names`` maps the cell's joint names to the driver's where they differ."""
+    """Measured joints; ``names`` maps the cell's joint names to those of recordings where they differ (live, the arbiter refuses that)."""
 
     names: Mapping[str, str] = Field(default_factory=dict)
 
@@ -120,7 +120,8 @@ def load_contract(name_or_path: str | Path = "franka_dual") -> Contract:
     if path.suffix != ".yaml":
         path = CONTRACTS_DIR / f"{name_or_path}.yaml"
     if not path.is_file():
-        raise ContractError(f"no contract '{name_or_path}'; known: {sorted(p.stem for p in CONTRACTS_DIR.glob('*.yaml'))}")
+        known = sorted(p.stem for p in CONTRACTS_DIR.glob("*.yaml"))
+        raise ContractError(f"no contract '{name_or_path}'; known: {known}; give the path of one of your own, made after {known[0]}.yaml")
     try:
         return Contract.model_validate(yaml.safe_load(path.read_text()))
     except (ValueError, yaml.YAMLError) as error:

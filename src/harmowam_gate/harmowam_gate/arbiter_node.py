@@ -87,9 +87,15 @@ class ArbiterNode(PolicyNode):
         self._arms = publisher(JointTrajectoryMsg, controllers.arm_topic, COMMAND)
         self._grippers = publisher(JointTrajectoryMsg, controllers.gripper_topic, COMMAND)
         self._states = publisher(GateStateMsg, topics.GATE_STATE, LATEST)
-        self._task_publisher = publisher(TaskMsg, topics.TASK, LATCHED)
         self._markers = publisher(MarkerArray, topics.MARKERS, LATEST)
         super().configure()
+        contract = self._feed.contract
+        if renamed := contract.observation.joints.names:
+            raise ValueError(
+                f"contract '{contract.name}' renames {sorted(renamed)}: that serves recordings; arms are commanded by the profile's names, "
+                "so give them there as the driver has them"
+            )
+        self._task_publisher = publisher(TaskMsg, contract.observation.instruction.topic, LATCHED)
         [self._joint_states] = [s for s in self.subscriptions if s.callback == self._receive_joint_state]
         for expert in Expert:
             watched = SubscriptionEventCallbacks(liveliness=partial(self._on_liveliness, expert))

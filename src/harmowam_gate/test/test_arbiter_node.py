@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import yaml
 from harmowam_msgs.action import ExecuteTask
 from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
 from harmowam_msgs.msg import GateState as GateStateMsg
@@ -22,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from visualization_msgs.msg import MarkerArray
 
 from harmowam_core import topics
+from harmowam_core.contract import load_contract
 from harmowam_core.messages import (
     chunk_to_message,
     failure_to_message,
@@ -153,6 +155,32 @@ def test_a_task_from_goal_to_hold(running):
     result = running.result(handle)
     assert (Outcome(result.outcome), result.why) == (Outcome.CANCELLED, "cancelled by the caller")
     assert cell.heard[topics.TASK][-1].task_id == 0
+
+
+def own_contract(folder, **observation):
+    """A contract file that differs in these parts."""
+    content = load_contract().model_dump(mode="json")
+    for name, value in observation.items():
+        content["observation"][name] |= value
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_tasks_are_told_on_the_topic_of_the_contract(tmp_path):
+    path = own_contract(tmp_path, instruction={"topic": "/cell_7/task"})
+    with graph(partial(ArbiterNode, Gate()), parameters={"contract": path}) as (cell, [node]):
+        wait_for(lambda: node.active, "active node", 30.0)
+        assert node.count_publishers("/cell_7/task") == node.count_subscribers("/cell_7/task") == 1
+        assert node.count_publishers(topics.TASK) == cell.count_publishers(topics.TASK) == 1, "the stand-in cell's own"
+
+
+def test_joints_that_a_contract_renames_are_refused(tmp_path):
+    path = own_contract(tmp_path, joints={"names": {"left_fr3_joint1": "shoulder"}})
+    with graph(partial(ArbiterNode, Gate()), parameters={"contract": path}) as (cell, [node]):
+        texts = cell.heard[topics.DIAGNOSTICS]
+        wait_for(lambda: any("renames ['left_fr3_joint1']" in str(message) for message in texts), "why it cannot be configured")
+        assert not node.active
 
 
 def test_bad_input_is_refused_by_name(running):

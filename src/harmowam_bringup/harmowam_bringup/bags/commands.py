@@ -23,6 +23,7 @@ def record(
     ] = "none",
     preset: Preset = "compact",
     contract: Contract = "",
+    cell: Annotated[str, typer.Option(help="Of a robot without the policy: its cell profile by name, or path. Records all topics.")] = "",
     seconds: Annotated[float, typer.Option(min=0.0, help="How long; 0: until Ctrl-C.")] = 0.0,
     json: Json = "",
 ) -> None:
@@ -33,7 +34,7 @@ def record(
         from harmowam_bringup.bags.record import record as run
 
         folder = out or Path("out/bags") / datetime.now().strftime("%Y%m%d-%H%M%S")
-        options = RecordOptions(folder, tuple(topic or ()), everything, compress_images == "jpeg", preset, contract, seconds)
+        options = RecordOptions(folder, tuple(topic or ()), everything, compress_images == "jpeg", preset, contract, seconds, cell)
         result = run(options, console)
     _write(json, result)
 

@@ -26,6 +26,7 @@ from harmowam_bringup.bags.graph_recorder import GraphRecorder, graph_topics
 from harmowam_bringup.dds import expect_large_images
 from harmowam_bringup.session import GraphError
 from harmowam_bringup.summary import commit
+from harmowam_core.cell import Cell, load_cell
 from harmowam_core.contract import contract_for
 from harmowam_core.wan_preset import load_any_preset
 
@@ -37,7 +38,10 @@ PLAIN_PERIOD_S = 10.0
 
 @dataclass(frozen=True)
 class RecordOptions:
-    """What to record; ``topics`` beyond the graph's, ``everything``: all there are. Ends after ``seconds`` (0: when interrupted)."""
+    """What to record; ``topics`` beyond the graph's, ``everything``: all there are. Ends after ``seconds`` (0: when interrupted).
+
+    cell: of a robot that runs without the policy; everything is recorded then, and preset and contract are nobody's.
+    """
 
     out: Path
     topics: tuple[str, ...] = ()
@@ -46,18 +50,27 @@ class RecordOptions:
     preset: str = "compact"
     contract: str = ""
     seconds: float = 0.0
+    cell: str = ""
 
 
-def describe(preset_name: str, contract_name: str = "") -> dict[str, str]:
-    """What a bag's metadata says of the stack; tasks and calibration are added while recording."""
+def describe(preset_name: str, contract_name: str = "", cell_name: str = "") -> dict[str, str]:
+    """What a bag's metadata says of the stack, or of a cell without one; tasks and calibration are added while recording."""
+    if cell_name:
+        return _of_cell(load_cell(cell_name))
     preset = load_any_preset(preset_name)
     contract = contract_for(preset, contract_name)
     return {
         "preset": preset_name,
         "contract": contract.name,
         "contract_content": json.dumps(contract.model_dump(mode="json")),
-        "cell": preset.cell,
-        "cell_profile": json.dumps(preset.load_cell().model_dump(mode="json")),
+        **_of_cell(preset.load_cell()),
+    }
+
+
+def _of_cell(cell: Cell) -> dict[str, str]:
+    return {
+        "cell": cell.name,
+        "cell_profile": json.dumps(cell.model_dump(mode="json")),
         "commit": commit() or "unknown",
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
@@ -69,11 +82,12 @@ class DiskFullError(GraphError):
 
 def record(options: RecordOptions, console: Console) -> dict[str, Any]:
     """Record until SIGINT, SIGTERM, the end of the time or of the disk; returns counts. ValueError if the folder exists, DiskFullError."""
-    preset = load_any_preset(options.preset)
-    known = graph_topics(contract_for(preset, options.contract), preset.load_cell())
-    wanted = None if options.everything else known | set(options.topics)
+    wanted = None
+    if not options.everything and not options.cell:
+        preset = load_any_preset(options.preset)
+        wanted = graph_topics(contract_for(preset, options.contract), preset.load_cell()) | set(options.topics)
     try:
-        writer = BagWriter(options.out, describe(options.preset, options.contract))
+        writer = BagWriter(options.out, describe(options.preset, options.contract, options.cell))
     except FileExistsError as error:
         raise ValueError(f"{options.out} exists already; name a new folder with --out") from error
     except OSError as error:

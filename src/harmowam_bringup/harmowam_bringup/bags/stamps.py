@@ -12,6 +12,8 @@ PERIODIC_FROM = 10
 """Intervals that must be known before a longer one counts as a gap."""
 SENSED = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/JointState")
 """Types whose stamps are moments of their own; others carry that of the observation they derive from, and may repeat it."""
+PLAUSIBLE_MS = 10_000.0
+"""A message that came so long after its stamp, or before it, has a stamp of another clock."""
 GAP_PERIODS, GAP_S = 3.0, 0.2
 """A gap is longer than both: so many usual intervals, and so many seconds."""
 

@@ -13,6 +13,7 @@ from harmowam_bringup.auditor.from_bag import audit_bag
 from harmowam_bringup.bags.bag import Bag
 from harmowam_bringup.bags.problems import Trouble
 from harmowam_bringup.bags.rows import Progress, Rows, read_rows
+from harmowam_bringup.bags.stamps import PLAUSIBLE_MS
 from harmowam_core import topics
 from harmowam_core.contract import Contract
 from harmowam_core.kinematics import Kinematics
@@ -22,7 +23,6 @@ from harmowam_gate.labels import interaction_labels
 from harmowam_gate.pose_path import PosePath
 
 WORKING_M = 0.03  # an arm that moved less than this is parked
-PLAUSIBLE_MS = 10_000.0
 
 
 class NothingToReplayError(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ NICENESS = 10
 def watch(cell: Cell, console: Console, *, bag: Path | None, web: bool, save: Path | None, port: int, seconds: float) -> None:
     """Show a bag, or the running graph for ``seconds`` (0: until interrupted); ViewerError or BagError say what is in the way."""
     os.nice(NICENESS)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the viewer must not outlive its terminal
+        signal.signal(number, signal.default_int_handler)
     stream = rr.RecordingStream(APPLICATION)
     with saving(stream, save) if save is not None else viewer(stream, web=web, port=port) as where:
         stream.send_blueprint(watch_blueprint(cell))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import rerun as rr
 
+from harmowam_bringup.bags.stamps import PLAUSIBLE_MS
 from harmowam_bringup.palette import EXPERT_COLOURS, IMAGINED, rgb
 from harmowam_bringup.robot_description import robot_description
 from harmowam_bringup.watch import entities
@@ -162,7 +163,8 @@ class RerunLog:
         self._stream.set_time(entities.TIMELINE, timestamp=np.datetime64(received_ns, "ns"))
 
     def _latency(self, what: str, stamp_ns: int, received_ns: int) -> None:
-        self._stream.log(f"{entities.LATENCY}/{what}", rr.Scalars((received_ns - stamp_ns) * 1e-6))
+        if 0 <= (late_ms := (received_ns - stamp_ns) * 1e-6) < PLAUSIBLE_MS:
+            self._stream.log(f"{entities.LATENCY}/{what}", rr.Scalars(late_ms))
 
     def _say(self, who: str, text: str, level: Level) -> None:
         if self._said.get(who) != text:
