@@ -1,7 +1,7 @@
 # Source me: `source setup.bash` gives this shell the Python environment, ROS 2 and the built workspace (run `make setup` first).
 _harmowam_root=$(cd "$(dirname "${BASH_SOURCE[0]:-$0}")" && pwd)
 
-if [ -z "${ROS_DISTRO:-}" ] && [ -f /opt/ros/jazzy/setup.bash ]; then
+if [ -z "${AMENT_PREFIX_PATH:-}" ] && [ -f /opt/ros/jazzy/setup.bash ]; then  # not by ROS_DISTRO: the official images set it, and source nothing
     source /opt/ros/jazzy/setup.bash
 fi
 if [ -f "$_harmowam_root/.venv/bin/activate" ]; then

@@ -78,6 +78,21 @@ def test_nothing_runs_as_root() -> None:
     assert all("apt-get" not in line for line in lines[users[0] :])
 
 
+@pytest.mark.parametrize(("sourced", "sources"), [("", True), ("/somewhere/ros", False)])
+def test_the_workspace_sources_an_installed_ros_unless_a_shell_has(tmp_path: Path, sourced: str, sources: bool) -> None:
+    """The official image sets ROS_DISTRO and sources nothing. A copy of setup.bash, with a stand-in for /opt/ros."""
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "opt" / "setup.bash").write_text(f"export AMENT_PREFIX_PATH={tmp_path}/opt\n")
+    text = (ROOT / "setup.bash").read_text().replace("/opt/ros/jazzy", str(tmp_path / "opt"))  # type: ignore[operator]
+    (tmp_path / "setup.bash").write_text(text)
+    told = subprocess.run(
+        ["bash", "-ec", 'source "$0"/setup.bash && echo "$AMENT_PREFIX_PATH"', str(tmp_path)],
+        env={"PATH": "/usr/bin:/bin", "ROS_DISTRO": "jazzy"} | ({"AMENT_PREFIX_PATH": sourced} if sourced else {}),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout.strip() == (f"{tmp_path}/opt" if sources else sourced)
+
+
 @pytest.mark.parametrize("service", ["cpu", "cuda"])
 def test_services_have_real_time_usb_and_a_display(service: str) -> None:
     compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"][service]
