@@ -88,8 +88,7 @@ def joint_positions(recording: Recording, cell: Cell) -> str:
     states = _thin(recording.joint_states)
     times = [recording.since_start_s(item.received_ns) for item in states]
     for arm, axis in zip(cell.arms, axes, strict=True):
-        for joint in cell.joints:
-            name = f"{arm.name}_{joint}"
+        for joint, name in zip(cell.joints, arm.named(cell.joints), strict=True):
             axis.plot(times, [item.value.positions[item.value.names.index(name)] for item in states], linewidth=1, label=joint)
         axis.set_ylabel(f"{arm.name} (rad)")
     axes[0].legend(**ABOVE, ncols=7)

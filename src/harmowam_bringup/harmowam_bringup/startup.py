@@ -57,7 +57,7 @@ class _Sensors:
             if camera.name not in self.cameras
         ]
         for arm in self.cell.arms:
-            if not {f"{arm.prefix}{joint}" for joint in self.cell.joints} <= self.joints:
+            if not set(arm.named(self.cell.joints)) <= self.joints:
                 address = self.cell.driver.addresses[arm.name]
                 said.append(
                     f"no joint states of arm '{arm.name}' on {topics.JOINT_STATES}: is its controller at {address} switched on, unlocked, "

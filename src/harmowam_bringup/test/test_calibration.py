@@ -26,7 +26,7 @@ from harmowam_bringup.calibration.recordings import Picture, load
 from harmowam_bringup.calibration.synthetic import Shown, pose, realistic_lens, show
 from harmowam_bringup.cameras.lens import Lens
 from harmowam_bringup.cli import app
-from harmowam_core.cell import CELLS_DIR, load_cell
+from harmowam_core.cell import CELLS_DIR, cell_files, load_cell
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.messages import camera_info, image_to_message, joint_state_to_message
 from harmowam_core.stages import JointState
@@ -253,10 +253,15 @@ def test_an_invalid_profile_is_never_written(tmp_path: Path) -> None:
     assert yaml.safe_load(mine.read_text())["cameras"][0]["fovy"] == 0.670 and [p.name for p in tmp_path.iterdir()] == ["my_cell.yaml"]
 
 
-def test_a_bag_gives_one_picture_a_still_pose(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(cell_files()))
+def test_a_bag_gives_one_picture_a_still_pose(tmp_path: Path, name: str) -> None:
     """Joints at 100 Hz, images at 10 Hz: three poses held for a second each, half a second of moving between them."""
-    home = Kinematics(CELL).home()
-    names = CELL.arm_joint_names + CELL.finger_joint_names
+    cell = load_cell(name)
+    camera = next(camera for camera in cell.cameras if camera.mounted_on)
+    arm, stream = cell.arm_names[0], f"/camera/{camera.name}/color"
+    assert camera.mounted_on == arm
+    home = Kinematics(cell).home()
+    names = cell.arm_joint_names + cell.finger_joint_names
     lens = shown("wrist").truth.lens
     held = [home + offset for offset in (0.0, 0.1, 0.2)]
 
@@ -272,27 +277,44 @@ def test_a_bag_gives_one_picture_a_still_pose(tmp_path: Path) -> None:
         store = get_typestore(Stores.ROS2_JAZZY)
         kinds = {
             "/joint_states": "JointState",
-            "/camera/wrist_left/color/image_raw": "Image",
-            "/camera/wrist_left/color/camera_info": "CameraInfo",
+            f"{stream}/image_raw": "Image",
+            f"{stream}/camera_info": "CameraInfo",
         }
         connections = {topic: bag.add_connection(topic, f"sensor_msgs/msg/{kind}", typestore=store) for topic, kind in kinds.items()}
         for k in range(450):
             stamp_ns = 10**9 + k * 10_000_000
-            state = JointState(stamp_ns, names, np.concatenate([joints(k / 100), [0.04, 0.04]]), np.zeros(16))
+            state = JointState(stamp_ns, names, np.concatenate([joints(k / 100), np.full(len(cell.arms), 0.04)]), np.zeros(len(names)))
             bag.write(connections["/joint_states"], stamp_ns, serialize_message(joint_state_to_message(state)))
             if k % 10 == 0:
                 image = np.full((480, 640, 3), k // 150, np.uint8)
-                topic = "/camera/wrist_left/color/image_raw"
-                bag.write(connections[topic], stamp_ns, serialize_message(image_to_message(image, stamp_ns, "x")))
-                info = camera_info("wrist_left", lens.size, lens.k, lens.d, stamp_ns)
-                bag.write(connections["/camera/wrist_left/color/camera_info"], stamp_ns, serialize_message(info))
-    recorded = load(tmp_path / "bag", "wrist_left", "left", CELL)
+                bag.write(connections[f"{stream}/image_raw"], stamp_ns, serialize_message(image_to_message(image, stamp_ns, "x")))
+                info = camera_info(camera.name, lens.size, lens.k, lens.d, stamp_ns)
+                bag.write(connections[f"{stream}/camera_info"], stamp_ns, serialize_message(info))
+    recorded = load(tmp_path / "bag", camera.name, arm, cell)
     assert [int(picture.image[0, 0, 0]) for picture in recorded.pictures] == [0, 1, 2]
     assert recorded.lens is not None and recorded.lens.size == (480, 640)
     np.testing.assert_allclose(recorded.lens.k, lens.k)
     for picture, q in zip(recorded.pictures, held, strict=True):
-        position, orientation = Kinematics(CELL).forward(q)
+        position, orientation = Kinematics(cell).forward(q)
         np.testing.assert_allclose(picture.tool[:3, 3], position[0], atol=1e-6)
         np.testing.assert_allclose(picture.tool[:3, :3], Rotation.from_quat(orientation[0]).as_matrix(), atol=1e-6)
-    with pytest.raises(ValueError, match=r"no messages on /camera/scene/color/image_raw; it has \['/camera/wrist_left"):
-        load(tmp_path / "bag", "scene", "left", CELL)
+    with pytest.raises(ValueError, match=rf"no messages on /camera/scene/color/image_raw; it has \['{stream}"):
+        load(tmp_path / "bag", "scene", arm, cell)
+
+
+@pytest.mark.parametrize("name", sorted(cell_files()))
+def test_joints_in_a_folder_are_those_of_the_arm(tmp_path: Path, name: str) -> None:
+    cell = load_cell(name)
+    kinematics, dof = Kinematics(cell), len(cell.joints)
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((8, 8), np.uint8))
+    for index, arm in enumerate(cell.arm_names):
+        q = kinematics.home()
+        q[index * dof : (index + 1) * dof] += 0.1
+        entry = {"image": "0.png", "joints": q[index * dof : (index + 1) * dof].tolist()}
+        (tmp_path / "poses.json").write_text(json.dumps([entry]))
+        [picture] = load(tmp_path, "scene", arm, cell).pictures
+        np.testing.assert_allclose(picture.tool[:3, 3], kinematics.forward(q)[0][index], atol=1e-9)
+    for wrong in (entry["joints"][1:], {f"joint{k}": 0.0 for k in range(dof)}):
+        (tmp_path / "poses.json").write_text(json.dumps([{**entry, "joints": wrong}]))
+        with pytest.raises(ValueError, match=rf"poses.json, entry 0: expected image and joints \({dof} rad, in the profile's order\)"):
+            load(tmp_path, "scene", arm, cell)

@@ -14,6 +14,7 @@ import pytest
 from synthetic import CELL, SECONDS, make_recording, make_summary, picture
 
 from harmowam_bringup.pictures import STRIP_FRAMES, comparisons, evenly, nearest
+from harmowam_bringup.plots import joint_positions
 from harmowam_bringup.recording import (
     Received,
     Recording,
@@ -28,7 +29,8 @@ from harmowam_bringup.recording import (
 from harmowam_bringup.report import write_report
 from harmowam_bringup.summary import commit, new_results_dir, write_json
 from harmowam_bringup.video import FRAMES_PER_S, SIZE, recorded_view, write_video
-from harmowam_core.stages import Expert
+from harmowam_core.cell import cell_files, load_cell
+from harmowam_core.stages import Expert, JointState
 from harmowam_core.status import Status
 
 ARM_TOPIC = CELL.controllers.arm_topic
@@ -37,6 +39,14 @@ ARM_TOPIC = CELL.controllers.arm_topic
 @pytest.fixture(scope="module")
 def recording() -> Recording:
     return make_recording()
+
+
+@pytest.mark.parametrize("name", sorted(cell_files()))
+def test_joints_are_drawn_by_the_names_that_the_driver_gives_them(name: str) -> None:
+    cell = load_cell(name)
+    names = cell.arm_joint_names
+    states = [Received(k, JointState(k, names, np.full(len(names), 0.1 * k), np.zeros(len(names)))) for k in range(3)]
+    assert joint_positions(Recording(joint_states=states), cell).startswith("<svg")
 
 
 def test_rates_are_messages_a_second(recording: Recording) -> None:

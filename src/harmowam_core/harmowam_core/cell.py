@@ -39,6 +39,10 @@ class Arm(_Strict):
         """Before the names of its joints."""
         return f"{self.name}_" if self.joint_prefix is None else self.joint_prefix
 
+    def named(self, joints: tuple[str, ...]) -> tuple[str, ...]:
+        """Joints of the profile as its driver calls them."""
+        return tuple(f"{self.prefix}{joint}" for joint in joints)
+
 
 class Limits(_Strict):
     """Joint limits of one arm: rad, rad/s, rad/s^2, rad/s^3."""
@@ -262,7 +266,7 @@ class Cell(_Strict):
     @property
     def arm_joint_names(self) -> tuple[str, ...]:
         """All arm joints, arm by arm."""
-        return tuple(f"{arm.prefix}{joint}" for arm in self.arms for joint in self.joints)
+        return tuple(name for arm in self.arms for name in arm.named(self.joints))
 
     @property
     def finger_joint_names(self) -> tuple[str, ...]:

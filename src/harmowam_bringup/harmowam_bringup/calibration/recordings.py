@@ -68,12 +68,13 @@ def _from_folder(path: Path, arm: str, cell: Cell) -> Recorded:
         try:
             name = entry["image"]
             if "joints" in entry:
-                tool = _tool(kinematics, cell, arm, {f"{arm}_{joint}": q for joint, q in zip(cell.joints, entry["joints"], strict=True)})
+                tool = _tool(kinematics, cell, arm, np.array(entry["joints"], np.float64))
             else:
                 tool = _pose(np.array(entry["position"], np.float64), np.array(entry["orientation"], np.float64))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{where}: expected image and joints ({len(cell.joints)} rad), or image, position and orientation: {error}"
+                f"{where}: expected image and joints ({len(cell.joints)} rad, in the profile's order), "
+                f"or image, position and orientation: {error}"
             ) from error
         image = cv2.imread(str(path / name), cv2.IMREAD_GRAYSCALE)
         if image is None:
@@ -118,7 +119,7 @@ def _from_bag(path: Path, camera: str, arm: str, cell: Cell) -> Recorded:
 def _still_pictures(images: list[tuple[int, bytes]], states: list[tuple[int, dict[str, float]]], arm: str, cell: Cell) -> list[Picture]:
     """One picture of each pose in which the arm stood still."""
     kinematics = Kinematics(cell)
-    names = [f"{arm}_{joint}" for joint in cell.joints]
+    names = cell.arms[cell.arm_names.index(arm)].named(cell.joints)
     stamps = [stamp_ns for stamp_ns, _ in states]
     positions = np.array([[state.get(name, np.nan) for name in names] for _, state in states])
     if np.isnan(positions).any():
@@ -134,16 +135,19 @@ def _still_pictures(images: list[tuple[int, bytes]], states: list[tuple[int, dic
         if np.ptp(around, axis=0).max() > STILL_RAD or np.abs(mean - last).max() < NEW_POSE_RAD:
             continue
         last = mean
-        tool = _tool(kinematics, cell, arm, dict(zip(names, mean.tolist(), strict=True)))
-        pictures.append(Picture(f"{stamp_ns / 1e9:.2f} s", image_from_message(deserialize_message(data, Image)), tool))
+        picture = image_from_message(deserialize_message(data, Image))
+        pictures.append(Picture(f"{stamp_ns / 1e9:.2f} s", picture, _tool(kinematics, cell, arm, mean)))
     return pictures
 
 
-def _tool(kinematics: Kinematics, cell: Cell, arm: str, joints: dict[str, float]) -> Float64:
-    """(4, 4) of an arm's tool; the other arms may be anywhere."""
-    home = dict(zip(cell.arm_joint_names, kinematics.home(), strict=True))
-    positions, orientations = kinematics.forward(np.array([{**home, **joints}[name] for name in cell.arm_joint_names]))
+def _tool(kinematics: Kinematics, cell: Cell, arm: str, joints: Float64) -> Float64:
+    """(4, 4) of an arm's tool with its joints (J,) rad; the other arms may be anywhere. ValueError unless there are J."""
     index = cell.arm_names.index(arm)
+    all_joints = kinematics.home().reshape(len(cell.arms), -1)
+    if joints.shape != all_joints[index].shape:
+        raise ValueError(f"joints are {joints.shape}, expected ({len(cell.joints)},)")
+    all_joints[index] = joints
+    positions, orientations = kinematics.forward(all_joints.ravel())
     return _pose(positions[index], orientations[index])
 
 
