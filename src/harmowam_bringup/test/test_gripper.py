@@ -31,7 +31,7 @@ from harmowam_bringup.gripper.commands import (
     opening_of,
     succeeded,
 )
-from harmowam_bringup.gripper.follower import RETRY_S, Follower, Step
+from harmowam_bringup.gripper.follower import GRACE_S, RETRY_S, Follower, Step
 from harmowam_bringup.gripper.joined_states import MAX_AGE_S, JoinedStates
 from harmowam_core import topics
 from harmowam_core.cell import load_cell
@@ -111,7 +111,7 @@ def test_a_wish_is_sent_once() -> None:
     assert follower.step(0.0) is Step.SEND
     follower.want(1.0)
     assert [follower.step(t) for t in (0.1, 0.2)] == [Step.NOTHING] * 2
-    follower.ended(True)
+    follower.ended(follower.goal, True)
     follower.want(1.0)
     assert follower.step(0.3) is Step.NOTHING and not follower.fault
 
@@ -122,7 +122,7 @@ def test_a_new_wish_ends_the_goal_before_it_is_sent() -> None:
     follower.step(0.0)
     follower.want(0.0)
     assert [follower.step(0.1), follower.step(0.2)] == [Step.CANCEL, Step.NOTHING]
-    follower.ended(False, "cancelled")
+    follower.ended(follower.goal, False, "cancelled")
     assert not follower.fault  # as wished
     assert follower.step(0.3) is Step.SEND and follower.wanted == 0.0
 
@@ -132,17 +132,34 @@ def test_a_goal_that_does_not_end_is_given_up_and_tried_again() -> None:
     follower.want(0.0)
     follower.step(0.0)
     assert follower.step(2.1) is Step.CANCEL and "has not got to 0.00 in 2.0 s" in follower.fault
-    follower.ended(False)
+    follower.ended(follower.goal, False)
     assert follower.step(2.2) is Step.SEND and follower.fault
-    follower.ended(True)
+    follower.ended(follower.goal, True)
     assert not follower.fault
+
+
+@pytest.mark.parametrize("superseded", [False, True])
+def test_a_driver_that_died_is_given_up_and_its_late_answer_ignored(superseded: bool) -> None:
+    follower = Follower(2.0)
+    follower.want(0.0)
+    follower.step(0.0)
+    dead = follower.goal
+    if superseded:
+        follower.want(1.0)
+    assert follower.step(2.1) is Step.CANCEL
+    assert follower.step(2.0 + GRACE_S) is Step.NOTHING
+    assert follower.step(2.1 + GRACE_S) is Step.SEND and "has not got to 0.00 in 2.0 s" in follower.fault
+    follower.ended(dead, True)
+    assert follower.fault and follower.step(2.2 + GRACE_S) is Step.NOTHING  # the second goal is still under way
+    follower.ended(follower.goal, True)
+    assert not follower.fault and follower.step(9.0) is Step.NOTHING
 
 
 def test_a_failure_says_why_and_is_tried_again_after_a_while() -> None:
     follower = Follower(2.0)
     follower.want(0.0)
     follower.step(0.0)
-    follower.ended(False, "no power")
+    follower.ended(follower.goal, False, "no power")
     assert follower.fault == "the gripper did not get to 0.00: no power"
     assert follower.step(RETRY_S / 2) is Step.NOTHING and follower.step(RETRY_S) is Step.SEND
 
@@ -184,7 +201,7 @@ class Driver(Node):
         super().__init__("driver", context=context)
         self.goals: list[tuple[str, float]] = []
         self.joined: list[JointStateMsg] = []
-        self.slow = False
+        self.slow = self.deaf = False
         self.arms = self.create_publisher(JointStateMsg, "/joint_state_broadcaster/joint_states", SENSOR)
         self.fingers = {
             arm: self.create_publisher(JointStateMsg, f"/{arm}/franka_gripper/joint_states", SENSOR) for arm in FRANKA.arm_names
@@ -202,7 +219,7 @@ class Driver(Node):
 
     def execute(self, arm: str, handle: Any) -> ExecuteTask.Result:
         self.goals.append((arm, handle.request.time_limit_s))
-        while self.slow and not handle.is_cancel_requested:
+        while self.deaf or (self.slow and not handle.is_cancel_requested):
             time.sleep(0.01)
         handle.canceled() if handle.is_cancel_requested else handle.succeed()
         return ExecuteTask.Result()
@@ -286,6 +303,21 @@ def test_the_node_drives_both_grippers_and_joins_their_states(rig: Callable[...,
     driver.ask(0.09, 0.0)  # no opening
     wait_until(lambda: "opening is 2.25" in node.health.summary().message)
     assert len(driver.goals) == 4
+
+
+def test_the_node_sends_the_goal_again_where_a_driver_never_ends_it(rig: Callable[..., Any]) -> None:
+    driver, node = rig()
+    node.followers["left"].timeout_s = 0.1
+    wait_until(lambda: all(client.server_is_ready() for client in node._actions.values()))
+    wait_until(lambda: driver.trajectories.get_subscription_count() == 1)
+    driver.deaf = True
+    driver.ask(0.04, 0.0)
+    wait_until(lambda: driver.goals.count(("left", 0.08)) == 2)
+    assert "gripper of left" in node.health.summary().message
+    node.followers["left"].timeout_s = 5.0
+    driver.deaf = False
+    wait_until(lambda: not node.followers["left"].fault)
+    assert len(driver.goals) == 3
 
 
 def test_in_a_dry_run_it_only_joins_states(rig: Callable[..., Any]) -> None:

@@ -178,6 +178,9 @@ def test_a_real_robot_gets_drivers_controllers_grippers_and_cameras(installation
     assert nodes["realsense2_camera_node", "/camera"]["parameters"][0]["serial_no"] == "_12342"
     assert nodes["franka_gripper_node", "/right"]["parameters"][0]["robot_ip"] == "172.16.0.3"
     assert nodes["franka_gripper_node", "/right"]["parameters"][0]["joint_names"][0] == "right_fr3_finger_joint1"
+    assert {executable for (executable, _), node in nodes.items() if node.get("respawn")} == {
+        "franka_gripper_node", "gripper_node", "realsense2_camera_node"
+    }  # fmt: skip
     assert nodes["spawner", ""]["arguments"][:2] == ["joint_state_broadcaster", "arm_controller"]
     assert nodes["gripper_node", ""]["parameters"] == [
         {"cell": "franka_dual", "dry_run": False, "arm_states": "/joint_state_broadcaster/joint_states"}

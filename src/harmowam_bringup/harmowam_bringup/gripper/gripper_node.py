@@ -122,27 +122,30 @@ class GripperNode(ManagedNode):
         command = command_for(self.cell.gripper, follower.wanted)
         client = self._actions[arm, command.suffix]
         if not client.server_is_ready():
-            follower.ended(False, f"its driver does not serve {client._action_name}")
+            follower.ended(follower.goal, False, f"its driver does not serve {client._action_name}")
             return
         self.health.event("goals")
+        self._handles.pop(arm, None)
         sent = client.send_goal_async(goal_of(action_type(command.package, command.kind), command.fields))
-        sent.add_done_callback(partial(self._answered, arm))
+        sent.add_done_callback(partial(self._answered, arm, follower.goal))
 
-    def _answered(self, arm: str, future: Any) -> None:
-        handle = future.result()
+    def _answered(self, arm: str, goal: int, future: Any) -> None:
+        handle, follower = future.result(), self.followers[arm]
         if not handle.accepted:
-            self.followers[arm].ended(False, "its driver refused the goal")
+            follower.ended(goal, False, "its driver refused the goal")
+            return
+        if goal != follower.goal:  # given up before it was accepted
+            handle.cancel_goal_async()
             return
         self._handles[arm] = handle
-        if self.followers[arm].cancelling:
+        if follower.cancelling:
             handle.cancel_goal_async()
-        handle.get_result_async().add_done_callback(partial(self._ended, arm))
+        handle.get_result_async().add_done_callback(partial(self._ended, arm, goal))
 
-    def _ended(self, arm: str, future: Any) -> None:
-        self._handles.pop(arm, None)
+    def _ended(self, arm: str, goal: int, future: Any) -> None:
         answer = future.result()
         ok = answer.status == GoalStatus.STATUS_SUCCEEDED and succeeded(answer.result)
-        self.followers[arm].ended(ok, getattr(answer.result, "error", "") or f"goal status {answer.status}")
+        self.followers[arm].ended(goal, ok, getattr(answer.result, "error", "") or f"goal status {answer.status}")
 
 
 def main() -> None:

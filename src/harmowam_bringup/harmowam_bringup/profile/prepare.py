@@ -171,9 +171,9 @@ def arm_nodes(cell: Cell, out: Path, wishes: Wishes) -> list[dict[str, Any]]:
         return nodes
     if cell.gripper.node is not None:
         nodes += [filled(cell.gripper.node.model_dump(exclude={"parameters"}), **arm)
-                  | {"parameters": [filled(cell.gripper.node.parameters, **arm)]} for arm in words(cell)]  # fmt: skip
+                  | {"parameters": [filled(cell.gripper.node.parameters, **arm)], **RESPAWN} for arm in words(cell)]  # fmt: skip
     settings = {"cell": cell.name, "dry_run": wishes.dry_run, "arm_states": BROADCASTER_STATES}
-    nodes.append({"package": "harmowam_bringup", "executable": "gripper_node", "name": "gripper", "parameters": [settings]})
+    nodes.append({"package": "harmowam_bringup", "executable": "gripper_node", "name": "gripper", "parameters": [settings], **RESPAWN})
     return nodes
 
 
