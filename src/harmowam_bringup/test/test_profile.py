@@ -21,6 +21,7 @@ from harmowam_bringup.profile.ros2_control import controllers, with_hardware
 from harmowam_bringup.robot_description import robot_description
 from harmowam_core.cell import CELLS_DIR, Cell, load_cell
 from harmowam_core.kinematics import Kinematics
+from harmowam_sim import assets
 
 PROFILES = ("franka_dual", "franka_single", "ur5e_robotiq")
 
@@ -272,3 +273,16 @@ def test_list_tells_which_preset_fits(capsys: pytest.CaptureFixture[str]) -> Non
 def test_prepare_ends_with_two_and_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said = call(["profile", "prepare", "--out", str(tmp_path / "out"), "ur5e_robotiq"], capsys)
     assert code == 2 and "cannot drive 'ur5e_robotiq'" in said
+
+
+def test_what_a_user_can_mend_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "mine.yaml"
+    bad.write_text("name: mine\n\tarms: []\n")
+    for words in (["check", str(bad)], ["check", "--controllers", str(bad)]):
+        code, said = call(["profile", *words], capsys)
+        assert code == 2 and str(bad) in "".join(said.split()) and "line 2" in said, said
+    monkeypatch.setenv("HARMOWAM_CACHE", str(tmp_path))
+    monkeypatch.setattr(assets, "SOURCE", ("no_such_package", "meshes"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["urdf"])
+    assert "pip install no_such_package" in " ".join(capsys.readouterr().err.split())

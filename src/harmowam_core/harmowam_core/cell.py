@@ -303,5 +303,5 @@ def load_cell(name_or_path: str | Path = "franka_dual") -> Cell:
     path = cell_path(name_or_path)
     try:
         return Cell.model_validate(yaml.safe_load(path.read_text()))
-    except ValueError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"cell profile {path}: {error}") from error

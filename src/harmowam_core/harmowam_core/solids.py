@@ -65,11 +65,14 @@ _FILE = TypeAdapter(dict[str, tuple[Solid, ...]])
 
 
 def load_solids(cell: Cell) -> dict[str, tuple[Solid, ...]]:
-    """Link name (or ``tcp``, the tool) to its solids, for the robot of this cell; FileNotFoundError where nobody has described it yet."""
+    """Link name (or ``tcp``, the tool) to its solids, for the robot of this cell.
+
+    FileNotFoundError where nobody has described it yet; ValueError names the file and what is wrong in it.
+    """
     path = SOLIDS_DIR / f"{resolve_urdf(cell.urdf).stem}.yaml"
     if not path.is_file():
         raise FileNotFoundError(f"no solids for the robot of cell '{cell.name}': describe its links in {path}, see fr3.yaml there")
     try:
         return _FILE.validate_python(yaml.safe_load(path.read_text()))
-    except ValueError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"solids {path}: {error}") from error

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from harmowam_core import solids
 from harmowam_core.cell import CELLS_DIR, OWN_CELLS, cell_files, load_cell
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.robot import filled
@@ -101,6 +102,16 @@ def test_no_tolerance_or_timeout_may_be_off(tmp_path: Path, field: str, value: f
 def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_cell(changed(tmp_path, change))
+
+
+def test_what_is_no_yaml_is_refused_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ur5e.yaml"
+    path.write_text("name: mine\n\tarms: []\n")
+    with pytest.raises(ValueError, match=rf"cell profile {path}: .*(?s:.*)line 2"):
+        load_cell(path)
+    monkeypatch.setattr(solids, "SOLIDS_DIR", tmp_path)
+    with pytest.raises(ValueError, match=rf"solids {path}: .*(?s:.*)line 2"):
+        solids.load_solids(load_cell("ur5e_robotiq"))
 
 
 def test_two_arms_need_different_prefixes(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ RGBA = {"shell": (0.93, 0.94, 0.95, 1.0), "trim": (0.24, 0.25, 0.26, 1.0)}
 VERSION = 1  # raise when the recipe changes, so that old caches are left aside
 
 
-class AssetError(RuntimeError):
+class AssetError(ValueError):
     """Meshes cannot be built; the message names what is missing."""
 
 

@@ -31,7 +31,11 @@ def check(
         cell = load_cell(path)
         findings = lint(cell)
         if controllers is not None:
-            findings += [f"{controllers}: {finding}" for finding in lint_controllers(yaml.safe_load(controllers.read_text()))]
+            try:
+                content = yaml.safe_load(controllers.read_text())
+            except yaml.YAMLError as error:
+                raise ValueError(f"{controllers}: not YAML: {error}") from error
+            findings += [f"{controllers}: {finding}" for finding in lint_controllers(content)]
         notes = list(serial_findings(cell))
     if json != "-":
         _print(console, path, findings, notes)
