@@ -74,6 +74,7 @@ def wait(
     part: Annotated[Part, typer.Argument(help="Cameras and joint states; world model and experts; the arbiter, ready for tasks.")],
     cell: Annotated[str, typer.Option(help="Cell profile by name, or path of a profile.")] = "franka_dual",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds.")] = 30.0,
+    cameras: Annotated[bool, typer.Option(help="Sensors: the cameras too.")] = True,
     json: Json = "",
 ) -> None:
     """Wait until a part of the graph is alive; exit 3 and say what is missing if it does not come."""
@@ -82,7 +83,8 @@ def wait(
         profile = load_cell(cell)
         with GraphClient() as graph:
             if part is Part.SENSORS:
-                _wait_for(graph, _Sensors(graph, profile).missing, timeout)
+                heard = profile if cameras else profile.model_copy(update={"cameras": ()})
+                _wait_for(graph, _Sensors(graph, heard).missing, timeout)
             elif part is Part.MODELS:
                 wait_for_models(graph, timeout)
             else:

@@ -173,6 +173,12 @@ def test_without_a_preset_the_robot_is_up_alone(launched: Callable[..., Run]) ->
     assert "graph.launch.yaml" not in run.names() and run.said == ["the robot is up, without the policy"]
 
 
+@pytest.mark.parametrize(("preset", "cameras", "waits"), [("none", "none", False), ("none", "harmowam", True), ("compact", "none", True)])
+def test_cameras_are_waited_for_where_somebody_looks(launched: Callable[..., Run], preset: str, cameras: str, waits: bool) -> None:
+    command = launched(preset=preset, cameras=cameras).process("wait", "sensors").options["cmd"]
+    assert ("--no-cameras" not in command) is waits
+
+
 # ---- with the genuine launch packages, where they are installed ---------------------------------------------------------------
 
 if importlib.util.find_spec("launch_ros") is not None:
