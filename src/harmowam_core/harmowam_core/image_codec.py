@@ -1,4 +1,7 @@
-"""Pixels of a sensor_msgs/Image in its own encoding: by cv_bridge where it is installed and agrees with our decoder, else by ours."""
+"""Pixels of a sensor_msgs/Image in its own encoding: by cv_bridge where it is installed and agrees with our decoder, else by ours.
+
+The two are compared once, for each encoding and byte order apart.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ ENCODINGS: dict[str, tuple[str, int]] = {
     "32FC1": ("f4", 1),
 }
 """Encoding to the type of a value and the values a pixel has."""
+_Kind = tuple[str, bool]
+"""Encoding, big-endian."""
 
 
 def pixels(message: Image) -> NDArray[Any]:
@@ -31,7 +36,7 @@ def pixels(message: Image) -> NDArray[Any]:
     ``is_bigendian`` is about values of several bytes; rows may be padded. StageError names what is malformed.
     """
     pixel_bytes = _check(message)
-    bridge, _ = _bridge()
+    bridge = _bridge()[0].get(_kind(message))
     # cv_bridge reads a row as whole pixels; other paddings are ours alone.
     if bridge is not None and message.step % pixel_bytes == 0:
         return np.asarray(bridge(message))
@@ -39,9 +44,19 @@ def pixels(message: Image) -> NDArray[Any]:
 
 
 def decoder_in_use() -> str:
-    """What decodes, for the log: cv_bridge, or our decoder and why."""
-    bridge, why_not = _bridge()
-    return "cv_bridge" if bridge is not None else f"harmowam_core ({why_not})"
+    """What decodes, for the log: cv_bridge, or our decoder, for what, and why."""
+    admitted, refused = _bridge()
+    if not refused:
+        return "cv_bridge"
+    why = next(iter(refused.values()))
+    if not admitted:
+        return f"harmowam_core ({why})"
+    ours = ", ".join(f"{encoding} {'big' if bigendian else 'little'}-endian" for encoding, bigendian in refused)
+    return f"cv_bridge, and by harmowam_core for {ours} ({why})"
+
+
+def _kind(message: Image) -> _Kind:
+    return message.encoding, bool(message.is_bigendian)
 
 
 def _check(message: Image) -> int:
@@ -85,21 +100,26 @@ def samples() -> list[Image]:
 
 
 @cache
-def _bridge() -> tuple[Callable[[Image], NDArray[Any]] | None, str]:
-    """cv_bridge's decoder if it gives what ours gives, else None and why."""
+def _bridge() -> tuple[dict[_Kind, Callable[[Image], NDArray[Any]]], dict[_Kind, str]]:
+    """cv_bridge's decoder for every encoding and byte order of which it gives what ours gives; and why not, for the others."""
+    kinds = dict.fromkeys(map(_kind, samples()))
     try:
         from cv_bridge import CvBridge
 
         decode = CvBridge().imgmsg_to_cv2
     except Exception as error:  # the ROS 1 package of that name, or one built for another NumPy, fails in many ways
-        return None, "cv_bridge is not installed" if isinstance(error, ModuleNotFoundError) else f"cv_bridge does not load: {error}"
+        absent = isinstance(error, ModuleNotFoundError)
+        return {}, dict.fromkeys(kinds, "cv_bridge is not installed" if absent else f"cv_bridge does not load: {error}")
+    refused: dict[_Kind, str] = {}
     for message in samples():
+        kind = _kind(message)
         what = f"{message.encoding}, big-endian {message.is_bigendian}, step {message.step}"
         try:
             theirs = np.asarray(decode(message, "passthrough"))
         except Exception as error:
-            return None, f"cv_bridge fails on {what}: {error}"
+            refused.setdefault(kind, f"cv_bridge fails on {what}: {error}")
+            continue
         ours = _decode(message)
         if theirs.shape != ours.shape or theirs.dtype.kind != ours.dtype.kind or not np.array_equal(theirs, ours):
-            return None, f"cv_bridge decodes {what} differently"
-    return lambda message: np.asarray(decode(message, "passthrough")), ""
+            refused.setdefault(kind, f"cv_bridge decodes {what} differently")
+    return {kind: lambda message: np.asarray(decode(message, "passthrough")) for kind in kinds if kind not in refused}, refused

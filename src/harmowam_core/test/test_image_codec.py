@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from array import array
 from types import ModuleType
@@ -111,17 +112,34 @@ def test_a_bridge_that_differs_or_fails_is_not_used(install) -> None:
     np.testing.assert_array_equal(pixels(written("bgr8", False, "")), WRITTEN["bgr8", False][2])
 
 
+def test_a_bridge_decodes_what_it_can_and_the_log_says_what_not(install) -> None:
+    asked = []
+
+    def little_endian(message: Image, encoding: str) -> np.ndarray:
+        if message.is_bigendian:
+            raise AttributeError("newbyteorder was removed")
+        asked.append(message.encoding)
+        return whole_pixels(message, encoding)
+
+    install(little_endian)
+    said = decoder_in_use()
+    assert said.startswith("cv_bridge, and by harmowam_core for rgb8 big-endian, bgr8 big-endian,") and "little" not in said
+    assert "(cv_bridge fails on rgb8, big-endian True, step 12: newbyteorder was removed)" in said
+    asked.clear()
+    for bigendian in (False, True):
+        np.testing.assert_array_equal(pixels(written("16UC1", bigendian, "")), WRITTEN["16UC1", bigendian][2])
+    assert asked == ["16UC1"]
+
+
 def test_the_installed_bridge_gives_the_same() -> None:
-    """Where cv_bridge is installed it decodes; elsewhere the log says so, and our decoder is held to the samples' own values."""
-    try:
-        from cv_bridge import CvBridge
-    except ImportError:
+    """Where cv_bridge is installed it decodes what it decodes right, and the log says why not the rest; elsewhere that it is not there."""
+    admitted, refused = image_codec._bridge()
+    if importlib.util.find_spec("cv_bridge") is None:
         assert decoder_in_use() == "harmowam_core (cv_bridge is not installed)"
-        decode = whole_pixels
-    else:
-        assert decoder_in_use() == "cv_bridge"
-        decode = CvBridge().imgmsg_to_cv2
+    assert all(why.startswith("cv_bridge ") for why in refused.values())
     for message in samples():
-        theirs = decode(message, "passthrough")
+        kind = image_codec._kind(message)
+        assert (kind in admitted) is not (kind in refused)
+        theirs = admitted[kind](message) if kind in admitted else whole_pixels(message, "passthrough")
         np.testing.assert_array_equal(image_codec._decode(message), theirs)
         np.testing.assert_array_equal(pixels(message), theirs)
