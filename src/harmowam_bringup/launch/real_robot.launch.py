@@ -39,6 +39,7 @@ ARGUMENTS = (
     ("device", "cpu", "where the models run", ["cpu", "cuda"]),
     ("backend", "openvino", "what runs the networks", ["torch", "torch_bf16", "openvino", "onnx", "onnxruntime", "tensorrt"]),
     ("planner", "embedded", "who plans moves: ours, or MoveItPy", ["embedded", "moveit"]),
+    ("moveit_config", "", "file of MoveIt's parameters for this robot, for planner:=moveit (docs/planning.md)", None),
     ("joint_state_max_age", "0.045", "age in s at which the arbiter takes a moving arm for lost", None),
     ("arms", "true", "start the arm driver; false if it runs already", SWITCH),
     (
@@ -154,10 +155,8 @@ def start_policy(given: dict[str, str], profile: str) -> list:
             parameters=[{"cell": profile}], remappings=commands if given["dry_run"] == "true" else [],
         )
     )  # fmt: skip
-    passed_on = {
-        name: given[name]
-        for name in ("preset", "contract", "weights_directory", "device", "backend", "planner", "joint_state_max_age", "dry_run")
-    }
+    names = ("preset", "contract", "weights_directory", "device", "backend", "planner", "moveit_config", "joint_state_max_age", "dry_run")
+    passed_on = {name: given[name] for name in names}
     source = AnyLaunchDescriptionSource(PathJoinSubstitution([FindPackageShare("harmowam_bringup"), "launch", "graph.launch.yaml"]))
     graph = IncludeLaunchDescription(source, launch_arguments={**passed_on, "autostart_arbiter": "false"}.items())
     alive = harmowam("wait", "models", "--timeout", given["model_timeout"])

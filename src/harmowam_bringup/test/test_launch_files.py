@@ -44,7 +44,7 @@ def test_sim_runs_the_cell_and_the_graph(installed: Path) -> None:
     shared = {"preset": "mine", "contract": "", "weights_directory": "", "device": "cpu", "backend": "openvino", "autostart": True}
     for node in list(nodes)[1:5]:
         assert values(node) == (shared | {"joint_state_max_age_s": 0.25} if node == "arbiter" else shared)
-    assert values("planner") == {"preset": "mine", "planner": "embedded", "autostart": True}
+    assert values("planner") == {"preset": "mine", "planner": "embedded", "moveit_config": "", "autostart": True}
     assert all(process.respawn for node, process in nodes.items() if node != "cell")
     assert nodes["cell"].shutdown_on_exit and not nodes["cell"].respawn
 

@@ -7,8 +7,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+import rclpy
 from harmowam_msgs.action import MoveTo
 from rclpy.action import ActionClient
+from rclpy.lifecycle import TransitionCallbackReturn
 
 from harmowam_bringup.planning.planner_node import PlannerNode
 from harmowam_core import topics
@@ -83,6 +85,15 @@ def test_there_and_back_refused_cancelled_and_away(move_client) -> None:
     assert client.result(handle).outcome == Outcome.CANCELLED
     away = client.move("retreat")
     assert away.outcome == Outcome.SUCCEEDED, away.why
+
+
+def test_moveit_without_its_package_or_configuration_is_refused_at_configure(domain_id: int) -> None:
+    rclpy.init(domain_id=domain_id, args=["--ros-args", "-p", "planner:=moveit", "-p", "autostart:=false"])
+    node = PlannerNode()
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "apt install ros-jazzy-moveit-py" in node.health.summary().message or "moveit_config:=FILE" in node.health.summary().message
+    node.destroy_node()
+    rclpy.try_shutdown()
 
 
 def test_without_joint_states_it_says_so(move_client) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import types
+from pathlib import Path
+from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import pytest
 import trimesh
 
+from harmowam_bringup.planning import moveit
 from harmowam_bringup.planning.bench import measure, random_pairs
 from harmowam_bringup.planning.checker import PathChecker
 from harmowam_bringup.planning.collision import CollisionModel, Robots
 from harmowam_bringup.planning.embedded import EmbeddedPlanner
-from harmowam_bringup.planning.moveit import MoveItPyPlanner, collision_objects, in_cell_order
+from harmowam_bringup.planning.moveit import MoveItPyPlanner, checked_configuration, collision_objects, in_cell_order
 from harmowam_bringup.planning.moves import come_back, joint_goal, lift, plan_move
 from harmowam_bringup.planning.protocol import Obstacle, PlanningCancelled, PlanningError, PlanningScene
 from harmowam_core.cell import load_cell
@@ -214,7 +217,45 @@ def test_targets_that_are_none() -> None:
 
 def test_without_moveit_there_is_a_remedy() -> None:
     with pytest.raises(RuntimeError, match="apt install ros-jazzy-moveit-py"):
-        MoveItPyPlanner(PlanningScene.of(CELL))
+        MoveItPyPlanner(PlanningScene.of(CELL), Path("moveit.yaml"))
+    with pytest.raises(RuntimeError, match="apt install ros-jazzy-moveit-py"):
+        checked_configuration("moveit.yaml")
+
+
+@pytest.fixture
+def moveit_py(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Stands in for MoveItPy, where it is not installed."""
+    for name in ("moveit", "moveit.core", "moveit.core.robot_state", "moveit.planning"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    return sys.modules["moveit.planning"].MoveItPy  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"planner:=moveit needs moveit_config:=FILE, .*docs/planning.md"),
+        ("/**:\n\tros__parameters: {}\n", "moveit.yaml is no ROS parameter file"),
+        ("[1, 2]", "moveit.yaml is no ROS parameter file"),
+        ("/**: {ros__parameters: {robot_description_semantic: <robot/>}}", "moveit.yaml lacks planning_pipelines for the node"),
+        ("other: {ros__parameters: {planning_pipelines: {}}}", "lacks robot_description_semantic and planning_pipelines"),
+    ],
+)
+@pytest.mark.usefixtures("moveit_py")
+def test_a_configuration_that_moveit_could_not_start_from_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "moveit.yaml"
+    path.write_text(text or "")
+    with pytest.raises(ValueError, match=message):
+        checked_configuration(str(path) if text else "")
+    with pytest.raises(ValueError, match="no MoveIt configuration 'nowhere.yaml'"):
+        checked_configuration("nowhere.yaml")
+
+
+def test_moveit_is_given_its_configuration(tmp_path: Path, moveit_py: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moveit, "collision_objects", lambda scene: [])
+    path = tmp_path / "moveit.yaml"
+    path.write_text("/**: {ros__parameters: {robot_description_semantic: <robot/>, planning_pipelines.pipeline_names: [ompl]}}")
+    MoveItPyPlanner(PlanningScene.of(CELL), checked_configuration(str(path)))
+    moveit_py.assert_called_once_with(node_name="harmowam_moveit", launch_params_filepaths=[str(path)])
 
 
 def test_the_scene_becomes_collision_objects(monkeypatch: pytest.MonkeyPatch) -> None:

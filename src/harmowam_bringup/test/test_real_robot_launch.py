@@ -135,6 +135,8 @@ def graph_arguments(run: Run) -> dict[str, str]:
         ("dry_run", "true"),
         ("joint_state_max_age", "0.1"),
         ("preset", "wan2_2_5b"),
+        ("planner", "moveit"),
+        ("moveit_config", "/moveit.yaml"),
     ],
 )
 def test_arguments_of_the_graph_are_passed_on(launched: Callable[..., Run], name: str, value: str) -> None:

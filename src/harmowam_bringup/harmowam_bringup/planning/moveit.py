@@ -1,36 +1,67 @@
 """The same planner by MoveIt, where moveit_py is installed: OMPL, Pilz or CHOMP as the MoveIt configuration says.
 
-Written against MoveItPy's documented interface of ROS 2 Jazzy. It needs the robot's MoveIt configuration: a planning group of
-all arm joints, and robot_description and robot_description_semantic as parameters.
+Written against MoveItPy's documented interface of ROS 2 Jazzy. It needs the robot's MoveIt configuration, a ROS parameter file;
+docs/planning.md says how to make one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from harmowam_bringup.planning.protocol import Obstacle, Plan, PlanningCancelled, PlanningError, PlanningScene
 
 Float64 = NDArray[np.float64]
 
+NODE_NAME = "harmowam_moveit"
+NEEDED = ("robot_description_semantic", "planning_pipelines")
 INSTALL = "the MoveIt planner needs moveit_py: apt install ros-jazzy-moveit-py, or use planner:=embedded"
 
 
-class MoveItPyPlanner:
-    """Plans for ``group``, whose joints are all arm joints of the scene's cell. RuntimeError where moveit_py is not installed."""
+def checked_configuration(text: str) -> Path:
+    """The parameter file ``text`` names. RuntimeError where moveit_py is not installed, ValueError where MoveIt could not start from it."""
+    _moveit_py()
+    remedy = "docs/planning.md says how to make one"
+    if not text:
+        raise ValueError(f"planner:=moveit needs moveit_config:=FILE, MoveIt's parameters for this robot; {remedy}")
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError(f"no MoveIt configuration '{path}'; {remedy}")
+    try:
+        content = yaml.safe_load(path.read_text())
+        given = {str(key).split(".")[0] for node in ("/**", NODE_NAME) for key in content.get(node, {}).get("ros__parameters", {})}
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"MoveIt configuration {path} is no ROS parameter file: {error}") from error
+    if lacking := [name for name in NEEDED if name not in given]:
+        raise ValueError(f"MoveIt configuration {path} lacks {' and '.join(lacking)} for the node '/**' or '{NODE_NAME}'; {remedy}")
+    return path
 
-    def __init__(self, scene: PlanningScene, *, group: str = "arms", node_name: str = "harmowam_moveit") -> None:
-        try:
-            from moveit.core.robot_state import RobotState
-            from moveit.planning import MoveItPy
-        except ImportError as error:
-            raise RuntimeError(INSTALL) from error
-        self._scene, self._group, self._state_type = scene, group, RobotState
-        self._moveit = MoveItPy(node_name=node_name)
+
+def _moveit_py() -> tuple[Any, Any]:
+    try:
+        from moveit.core.robot_state import RobotState
+        from moveit.planning import MoveItPy
+    except ImportError as error:
+        raise RuntimeError(INSTALL) from error
+    return MoveItPy, RobotState
+
+
+class MoveItPyPlanner:
+    """Plans for ``group``, whose joints are all arm joints of the scene's cell. RuntimeError where moveit_py is not installed.
+
+    configuration: what ``checked_configuration`` gave.
+    """
+
+    def __init__(self, scene: PlanningScene, configuration: Path, *, group: str = "arms") -> None:
+        moveit_py, self._state_type = _moveit_py()
+        self._scene, self._group = scene, group
+        self._moveit = moveit_py(node_name=NODE_NAME, launch_params_filepaths=[str(configuration)])
         self._component = self._moveit.get_planning_component(group)
         with self._moveit.get_planning_scene_monitor().read_write() as planning_scene:
             for message in collision_objects(scene):

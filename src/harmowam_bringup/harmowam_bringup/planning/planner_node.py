@@ -43,12 +43,17 @@ class PlannerNode(ManagedNode):
         """Parameters."""
         self.parameter("preset", "compact", "Preset by name or path: its cell has the arms, the table and home.", read_only=True)
         self.parameter("planner", "embedded", "Which planner.", choices=("embedded", "moveit"), read_only=True)
+        self.parameter("moveit_config", "", "File of MoveIt's parameters, for the planner moveit (docs/planning.md).", read_only=True)
         self.parameter("speed_scale", 0.6, "Share of the velocity limits used for moves.", lower=0.05, upper=1.0)
         self.parameter("time_limit_s", 5.0, "Longest that planning may take.", lower=0.5, upper=120.0, read_only=True)
 
     def configure(self) -> None:
-        """Read the cell; nothing else yet."""
+        """Read the cell, and see whether MoveIt could be loaded if it is wanted; nothing else yet."""
         self.cell = load_any_preset(self.get_parameter("preset").value).load_cell()
+        if self.get_parameter("planner").value == "moveit":
+            from harmowam_bringup.planning.moveit import checked_configuration
+
+            self._moveit_config = checked_configuration(self.get_parameter("moveit_config").value)
         self._planning: Any = None
         self._busy = False
 
@@ -128,7 +133,7 @@ class PlannerNode(ManagedNode):
 
             kinematics, scene = Kinematics(self.cell), PlanningScene.of(self.cell)
             if self.get_parameter("planner").value == "moveit":
-                self._planning = kinematics, scene, MoveItPyPlanner(scene)
+                self._planning = kinematics, scene, MoveItPyPlanner(scene, self._moveit_config)
             else:
                 time_limit_s = self.get_parameter("time_limit_s").value
                 self._planning = kinematics, scene, EmbeddedPlanner(scene, kinematics, time_limit_s=time_limit_s)
