@@ -68,6 +68,14 @@ def test_controllers_have_the_cells_joints_and_every_tolerance(name: str, fake: 
     assert ("gripper_controller" in parameters) == fake
 
 
+@pytest.mark.parametrize("fake", [False, True])
+def test_the_broadcasters_rate_is_a_parameter_of_its_own_node(fake: bool) -> None:
+    cell = load_cell("ur5e_robotiq")
+    parameters = controllers(cell, fake)
+    assert parameters["joint_state_broadcaster"]["ros__parameters"]["update_rate"] == cell.controllers.joint_state_rate
+    assert set(parameters["controller_manager"]["ros__parameters"]["joint_state_broadcaster"]) == {"type"}  # reads no rate
+
+
 def test_every_tolerance_that_is_taken_away_is_found() -> None:
     whole = controllers(load_cell("franka_dual"), fake=True)
 

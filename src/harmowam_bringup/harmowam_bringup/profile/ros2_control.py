@@ -34,6 +34,7 @@ def controllers(cell: Cell, fake: bool) -> dict[str, Any]:
     types: dict[str, Any] = {ARM_CONTROLLER: {"type": TRAJECTORY_TYPE}}
     parameters: dict[str, Any] = {
         ARM_CONTROLLER: _trajectory(cell, cell.arm_joint_names, tolerated.path_tolerance, tolerated.goal_tolerance),
+        BROADCASTER: {"update_rate": tolerated.joint_state_rate},
     }
     if follows_trajectories(cell, fake):
         types[GRIPPER_CONTROLLER] = {"type": TRAJECTORY_TYPE}
@@ -43,8 +44,8 @@ def controllers(cell: Cell, fake: bool) -> dict[str, Any]:
         for name, given in cell.gripper.controllers.items():
             types[name] = {"type": given["type"]}
             parameters[name] = filled({key: value for key, value in given.items() if key != "type"}, **first)
-        parameters[BROADCASTER] = {"use_local_topics": True}
-    types[BROADCASTER] = {"type": "joint_state_broadcaster/JointStateBroadcaster", "update_rate": tolerated.joint_state_rate}
+        parameters[BROADCASTER]["use_local_topics"] = True
+    types[BROADCASTER] = {"type": "joint_state_broadcaster/JointStateBroadcaster"}
     manager = {"update_rate": tolerated.update_rate, **types}
     return {name: {"ros__parameters": values} for name, values in {"controller_manager": manager, **parameters}.items()}
 
