@@ -137,6 +137,7 @@ def test_mock_hardware_starts_at_home_with_open_grippers(name: str) -> None:
     cell = load_cell(name)
     [system] = systems(with_hardware(robot_description(cell), cell, fake=True))
     assert system.findtext("hardware/plugin") == "mock_components/GenericSystem"
+    assert system.findtext("hardware/param[@name='calculate_dynamics']") == "true"  # a velocity that stays 0 looks like a blocked joint
     starts = {joint.get("name"): float(joint.findtext("state_interface/param") or "nan") for joint in system.findall("joint")}
     assert list(starts) == [*cell.arm_joint_names, *cell.finger_joint_names]
     assert list(starts.values()) == pytest.approx([*Kinematics(cell).home(), *[cell.finger_travel] * len(cell.arms)])

@@ -89,6 +89,8 @@ def _add_mock_system(robot: ElementTree.Element, cell: Cell) -> None:
     system = ElementTree.SubElement(robot, "ros2_control", name="mock", type="system")
     hardware = ElementTree.SubElement(system, "hardware")
     ElementTree.SubElement(hardware, "plugin").text = "mock_components/GenericSystem"
+    # Without it only positions are mirrored: velocities would stay 0, and the arbiter take a moving arm for a blocked one.
+    ElementTree.SubElement(hardware, "param", name="calculate_dynamics").text = "true"
     home = [float(angle) for angle in Kinematics(cell).home()]
     for name, start in zip(cell.arm_joint_names + cell.finger_joint_names, home + [cell.finger_travel] * len(cell.arms), strict=True):
         joint = ElementTree.SubElement(system, "joint", name=name)
