@@ -76,6 +76,19 @@ def test_the_broadcasters_rate_is_a_parameter_of_its_own_node(fake: bool) -> Non
     assert set(parameters["controller_manager"]["ros__parameters"]["joint_state_broadcaster"]) == {"type"}  # reads no rate
 
 
+@pytest.mark.parametrize("name", PROFILES)
+def test_effort_goes_with_gains_of_each_joint_and_never_to_mock_hardware(name: str) -> None:
+    cell = load_cell(name)
+    real, mock = (controllers(cell, fake)["arm_controller"]["ros__parameters"] for fake in (False, True))
+    assert real["command_interfaces"] == [cell.controllers.command_interface] == ["position" if name == "ur5e_robotiq" else "effort"]
+    assert mock["command_interfaces"] == ["position"] and "gains" not in mock
+    if name == "ur5e_robotiq":
+        assert "gains" not in real
+    else:
+        assert tuple(real["gains"]) == cell.arm_joint_names
+        assert real["gains"][cell.arm_joint_names[-1]] == {"p": 50.0, "i": 0.0, "d": 5.0, "i_clamp": 1.0}
+
+
 def test_every_tolerance_that_is_taken_away_is_found() -> None:
     whole = controllers(load_cell("franka_dual"), fake=True)
 
@@ -149,6 +162,9 @@ def test_real_hardware_is_described_by_the_makers_macros_once_an_arm() -> None:
     assert systems(text) == [] and text.count("xacro:include") == 1
     calls = [element.attrib for element in ElementTree.fromstring(text) if element.tag.endswith("franka_arm_ros2_control")]
     assert [(call["robot_ip"], call["arm_prefix"]) for call in calls] == [("172.16.0.2", "left_"), ("172.16.0.3", "right_")]
+    assert all(call["is_async"] == "true" for call in calls)
+    single = load_cell("franka_single")
+    assert "is_async" not in with_hardware(robot_description(single), single, fake=False)
     ur = with_hardware(robot_description(load_cell("ur5e_robotiq")), load_cell("ur5e_robotiq"), fake=False)
     assert {joint.get("name") for joint in ElementTree.fromstring(ur).findall("joint")} >= {"robotiq_85_left_knuckle_joint", "elbow_joint"}
 

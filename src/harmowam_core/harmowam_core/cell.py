@@ -253,6 +253,9 @@ class Cell(_Strict):
         for name in Limits.model_fields:
             if len(getattr(self.limits, name)) != len(self.joints):
                 raise ValueError(f"limits.{name} has {len(getattr(self.limits, name))} values for {len(self.joints)} joints")
+        for name, gains in self.controllers.gains or ():
+            if len(gains) != len(self.joints):
+                raise ValueError(f"controllers.gains.{name} has {len(gains)} values for {len(self.joints)} joints")
         for camera in self.cameras:
             if camera.mounted_on is not None and camera.mounted_on not in self.arm_names:
                 raise ValueError(f"camera '{camera.name}' is mounted on '{camera.mounted_on}'; arms are {self.arm_names}")

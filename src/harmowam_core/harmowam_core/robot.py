@@ -29,14 +29,26 @@ class Tool(Strict):
     palm_half_width: float = Field(ge=0)
 
 
-class Controllers(Strict):
-    """Topics the arm driver listens to, and what its joint_trajectory_controller tolerates.
+class Gains(Strict):
+    """A PID controller for each joint of one arm: ``p`` Nm/rad, ``i`` Nm/(rad s), ``d`` Nm s/rad, ``i_clamp`` Nm."""
 
+    p: tuple[Annotated[float, Field(gt=0)], ...]
+    i: tuple[Annotated[float, Field(ge=0)], ...]
+    d: tuple[Annotated[float, Field(ge=0)], ...]
+    i_clamp: tuple[Annotated[float, Field(ge=0)], ...]
+
+
+class Controllers(Strict):
+    """Topics the arm driver listens to, what its joint_trajectory_controller commands, and what it tolerates.
+
+    command_interface: what the driver is sent, set-points or torques; ``gains`` turn errors into torques, and go with ``effort`` alone.
     In ros2_control a tolerance or time-out of 0 means *off*; here each is given, and positive.
     """
 
     arm_topic: str
     gripper_topic: str
+    command_interface: Literal["position", "effort"]
+    gains: Gains | None = None
     update_rate: int = Field(gt=0, description="of the controller manager, Hz")
     joint_state_rate: int = Field(ge=50, description="Hz")
     command_timeout: float = Field(gt=0, description="hold position when no trajectory came for so long")
@@ -51,6 +63,15 @@ class Controllers(Strict):
         if not self.command_timeout > self.goal_time:
             raise ValueError(
                 f"command_timeout {self.command_timeout} must exceed goal_time {self.goal_time}: the controller ignores it else"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gains_go_with_effort(self) -> Controllers:
+        if (self.command_interface == "effort") != (self.gains is not None):
+            raise ValueError(
+                f"controllers.gains: command_interface '{self.command_interface}' "
+                + ("needs p, i, d and i_clamp of each joint" if self.gains is None else "has no use for them")
             )
         return self
 

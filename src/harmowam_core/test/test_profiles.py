@@ -90,6 +90,10 @@ def test_no_tolerance_or_timeout_may_be_off(tmp_path: Path, field: str, value: f
     ("change", "message"),
     [
         ({"controllers.command_timeout": 0.4}, "command_timeout 0.4 must exceed goal_time 0.5"),
+        ({"controllers.gains": None}, "controllers.gains: command_interface 'effort' needs p, i, d and i_clamp of each joint"),
+        ({"controllers.command_interface": "position"}, "controllers.gains: command_interface 'position' has no use for them"),
+        ({"controllers.gains.p": [600.0] * 6}, "controllers.gains.p has 6 values for 7 joints"),
+        ({"controllers.gains.p": [0.0] * 7}, "controllers.gains.p.0"),
         ({"posture": [0.0] * 6}, "posture has 6 values for 7 joints"),
         ({"driver.addresses": {"left": "172.16.0.2"}}, r"driver.addresses are of \['left'\]; arms are \('arm',\)"),
         ({"gripper.closed": 0.04}, "gripper.open and gripper.closed are both 0.04"),

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from harmowam_core.cell import Cell
 from harmowam_core.kinematics import Kinematics
-from harmowam_core.robot import filled
+from harmowam_core.robot import Gains, filled
 
 ARM_CONTROLLER, GRIPPER_CONTROLLER, BROADCASTER = "arm_controller", "gripper_controller", "joint_state_broadcaster"
 TRAJECTORY_TYPE = "joint_trajectory_controller/JointTrajectoryController"
@@ -36,6 +36,8 @@ def controllers(cell: Cell, fake: bool) -> dict[str, Any]:
         ARM_CONTROLLER: _trajectory(cell, cell.arm_joint_names, tolerated.path_tolerance, tolerated.goal_tolerance),
         BROADCASTER: {"update_rate": tolerated.joint_state_rate},
     }
+    if tolerated.gains is not None and not fake:  # mock components turn no torque into motion: theirs are positions
+        parameters[ARM_CONTROLLER] |= {"command_interfaces": [tolerated.command_interface], "gains": _gains(cell, tolerated.gains)}
     if follows_trajectories(cell, fake):
         types[GRIPPER_CONTROLLER] = {"type": TRAJECTORY_TYPE}
         parameters[GRIPPER_CONTROLLER] = _trajectory(cell, cell.finger_joint_names, tolerated.finger_tolerance, tolerated.finger_tolerance)
@@ -66,6 +68,11 @@ def _trajectory(cell: Cell, joints: tuple[str, ...], path_tolerance: float, goal
             **{joint: {"trajectory": path_tolerance, "goal": goal_tolerance} for joint in joints},
         },
     }
+
+
+def _gains(cell: Cell, gains: Gains) -> dict[str, dict[str, float]]:
+    one_arm = [{name: values[joint] for name, values in gains} for joint in range(len(cell.joints))]
+    return dict(zip(cell.arm_joint_names, one_arm * len(cell.arms), strict=True))
 
 
 def with_hardware(description: str, cell: Cell, fake: bool) -> str:
