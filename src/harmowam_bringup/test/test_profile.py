@@ -21,6 +21,7 @@ from harmowam_bringup.profile.ros2_control import controllers, with_hardware
 from harmowam_bringup.robot_description import robot_description
 from harmowam_core.cell import CELLS_DIR, Cell, load_cell
 from harmowam_core.kinematics import Kinematics
+from harmowam_gate.settings import ArbiterSettings
 from harmowam_sim import assets
 
 PROFILES = ("franka_dual", "franka_single", "ur5e_robotiq")
@@ -56,6 +57,15 @@ def test_the_lint_finds_what_is_wrong() -> None:
     assert lint(altered(cell, cameras=twins)) == ["two cameras have the serial number 7"]
     elsewhere = cell.controllers.model_copy(update={"arm_topic": "/joint_trajectory_controller/joint_trajectory"})
     assert "can redirect /arm_controller/joint_trajectory alone" in lint(altered(cell, controllers=elsewhere))[0]
+
+
+@pytest.mark.parametrize("field", ["path_tolerance", "goal_tolerance"])
+def test_the_controllers_tolerances_lie_outside_the_arbiters(field: str) -> None:
+    cell, tracking = load_cell("franka_single"), ArbiterSettings().tracking_rad
+    near, at = (cell.controllers.model_copy(update={field: value}) for value in (tracking - 0.01, tracking))
+    [finding] = lint(altered(cell, controllers=near))
+    assert finding.startswith(f"controllers.{field} {tracking - 0.01} is below the arbiter's tracking_rad {tracking}")
+    assert lint(altered(cell, controllers=at)) == []
 
 
 @pytest.mark.parametrize("fake", [False, True])

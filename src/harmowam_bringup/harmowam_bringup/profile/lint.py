@@ -12,6 +12,7 @@ from harmowam_bringup.profile.ros2_control import TRAJECTORY_TYPE, controllers
 from harmowam_core.cell import Cell
 from harmowam_core.kinematics import Kinematics, KinematicsError
 from harmowam_gate.body import Body
+from harmowam_gate.settings import ArbiterSettings
 
 SINGULAR = 30.0
 """Condition number of the Jacobian beyond which home is no good place to start from (MoveIt Servo stops there)."""
@@ -59,6 +60,13 @@ def _controllers_findings(cell: Cell) -> Iterator[str]:
         topic, wanted = getattr(cell.controllers, f"{field}_topic"), f"/{field}_controller/joint_trajectory"
         if topic != wanted:
             yield f"controllers.{field}_topic is {topic}; the launch files can redirect {wanted} alone (dry_run, drill)"
+    tracking = ArbiterSettings().tracking_rad
+    for field in ("path_tolerance", "goal_tolerance"):
+        if (tolerance := getattr(cell.controllers, field)) < tracking:
+            yield (
+                f"controllers.{field} {tolerance} is below the arbiter's tracking_rad {tracking}: the controller would hold where the arm "
+                f"was measured, while the arbiter goes on from its own set-point; give it {tracking} or more"
+            )
 
 
 def _pose_findings(cell: Cell) -> Iterator[str]:
