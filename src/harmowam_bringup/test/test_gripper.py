@@ -201,7 +201,7 @@ class Driver(Node):
         super().__init__("driver", context=context)
         self.goals: list[tuple[str, float]] = []
         self.joined: list[JointStateMsg] = []
-        self.slow = self.deaf = False
+        self.slow = self.deaf = self.silent_fingers = False
         self.arms = self.create_publisher(JointStateMsg, "/joint_state_broadcaster/joint_states", SENSOR)
         self.fingers = {
             arm: self.create_publisher(JointStateMsg, f"/{arm}/franka_gripper/joint_states", SENSOR) for arm in FRANKA.arm_names
@@ -226,7 +226,7 @@ class Driver(Node):
 
     def publish_states(self) -> None:
         stamp_ns = self.get_clock().now().nanoseconds
-        for arm, publisher in self.fingers.items():
+        for arm, publisher in self.fingers.items() if not self.silent_fingers else ():
             finger = JointState(stamp_ns, (f"{arm}_fr3_finger_joint1", f"{arm}_fr3_finger_joint2"), np.full(2, 0.02), np.zeros(2))
             publisher.publish(joint_state_to_message(finger))
         self.arms.publish(joint_state_to_message(arms_state(stamp_ns)))
@@ -248,8 +248,9 @@ def rig(domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     monkeypatch.setattr(gripper_node, "succeeded", lambda result: True)
     made: list[Any] = []
 
-    def make(dry_run: bool = False) -> tuple[Driver, gripper_node.GripperNode]:
-        rclpy.init(domain_id=domain_id, args=["--ros-args", "-p", f"dry_run:={str(dry_run).lower()}"])
+    def make(**parameters: bool) -> tuple[Driver, gripper_node.GripperNode]:
+        given = [word for name, value in parameters.items() for word in ("-p", f"{name}:={str(value).lower()}")]
+        rclpy.init(domain_id=domain_id, args=["--ros-args", *given])
         driver, node = Driver(rclpy.get_default_context()), gripper_node.GripperNode()
         assert node.get_parameter("dry_run").type_ is Parameter.Type.BOOL
         executor = MultiThreadedExecutor(4)
@@ -320,8 +321,10 @@ def test_the_node_sends_the_goal_again_where_a_driver_never_ends_it(rig: Callabl
     assert len(driver.goals) == 3
 
 
-def test_in_a_dry_run_it_only_joins_states(rig: Callable[..., Any]) -> None:
-    driver, _ = rig(dry_run=True)
+@pytest.mark.parametrize("assume_open", [False, True])
+def test_in_a_dry_run_it_only_joins_states(rig: Callable[..., Any], assume_open: bool) -> None:
+    driver, _ = rig(dry_run=True, assume_open=assume_open)
+    driver.silent_fingers = assume_open
 
     def joined() -> bool:
         driver.ask(0.04, 0.04)
@@ -330,3 +333,4 @@ def test_in_a_dry_run_it_only_joins_states(rig: Callable[..., Any]) -> None:
 
     wait_until(joined)
     assert driver.trajectories.get_subscription_count() == 0 and driver.goals == []
+    assert list(driver.joined[-1].position[-2:]) == pytest.approx([0.04, 0.04] if assume_open else [0.02, 0.02])

@@ -219,7 +219,7 @@ def test_a_real_robot_gets_drivers_controllers_grippers_and_cameras(installation
     }  # fmt: skip
     assert nodes["spawner", ""]["arguments"][:2] == ["joint_state_broadcaster", "arm_controller"]
     assert nodes["gripper_node", ""]["parameters"] == [
-        {"cell": "franka_dual", "dry_run": False, "arm_states": "/joint_state_broadcaster/joint_states"}
+        {"cell": "franka_dual", "dry_run": False, "assume_open": False, "arm_states": "/joint_state_broadcaster/joint_states"}
     ]
     written = yaml.safe_load((tmp_path / "out/controllers.yaml").read_text())
     assert written["joint_state_broadcaster"]["ros__parameters"]["use_local_topics"] is True
@@ -234,6 +234,17 @@ def test_a_dry_run_loads_no_controller_that_moves(installation: Path, tmp_path: 
         [spawner] = [node for node in launch["hardware"] if node["executable"] == "spawner"]
         assert spawner["arguments"][0] == "joint_state_broadcaster" and spawner["arguments"][1] == "--param-file"
         assert all(node["parameters"][0]["dry_run"] for node in launch["hardware"] if node["executable"] == "gripper_node")
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_dry_run_does_not_activate_a_gripper(installation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool) -> None:
+    arm = "".join(f"<joint name='{joint}'/>" for joint in load_cell("ur5e_robotiq").arm_joint_names)
+    hand = "<ros2_control name='robotiq' type='system'><joint name='robotiq_85_left_knuckle_joint'/>"
+    monkeypatch.setenv("JOINTS", f"{arm}</ros2_control>{hand}")
+    launch = prepare("ur5e_robotiq", tmp_path / "out", Wishes(preset="none", cameras="none", dry_run=dry_run))
+    manager = yaml.safe_load((tmp_path / "out/controllers.yaml").read_text())["controller_manager"]["ros__parameters"]
+    assert manager.get("hardware_components_initial_state") == ({"unconfigured": ["robotiq"]} if dry_run else None)
+    assert launch["hardware"][-1]["parameters"][0]["assume_open"] == dry_run  # nothing measures it: the start-up would wait in vain
 
 
 def test_mock_hardware_needs_no_makers_package_and_moves_fingers_by_trajectory(make_package: Callable[..., Path], tmp_path: Path) -> None:

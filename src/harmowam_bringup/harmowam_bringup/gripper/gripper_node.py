@@ -35,6 +35,9 @@ class GripperNode(ManagedNode):
         """Which cell, whether to command, and where the arms' states come from."""
         self.cell_name = self.parameter("cell", "franka_dual", "Cell profile by name, or path of a profile.", read_only=True)
         self.dry_run = self.parameter("dry_run", False, "Join the joint states, command nothing.", read_only=True)
+        self.assume_open = self.parameter(
+            "assume_open", False, "Nothing measures the fingers (their driver is off in a dry run): report them as open.", read_only=True
+        )
         self.arm_states = self.parameter(
             "arm_states", "/joint_state_broadcaster/joint_states", "Topic of the arms' states.", read_only=True
         )
@@ -51,7 +54,8 @@ class GripperNode(ManagedNode):
         for arm in self.cell.arms:
             names = {"arm": arm.name, "prefix": arm.prefix}
             topic, joint = (filled(text, **names) for text in (self.cell.gripper.joint_states, self.cell.gripper.joint))
-            self.create_subscription(JointStateMsg, topic, partial(self._on_fingers, arm.name, joint), SENSOR)
+            if not self.assume_open:
+                self.create_subscription(JointStateMsg, topic, partial(self._on_fingers, arm.name, joint), SENSOR)
             for command in {
                 command_for(self.cell.gripper, opening).suffix: command_for(self.cell.gripper, opening) for opening in (0.0, 1.0)
             }.values():
@@ -82,6 +86,9 @@ class GripperNode(ManagedNode):
             self.health.fault("arms", str(error))
             return
         self.health.clear("arms")
+        if self.assume_open:
+            for arm in self.cell.arm_names:
+                self.states.measured(arm, self.cell.gripper.open, arms.stamp_ns)
         joined = self.states.join(arms)
         if joined is None:
             silent = ", ".join(self.states.missing(arms.stamp_ns))

@@ -22,6 +22,7 @@ from harmowam_bringup.profile.ros2_control import (
     GRIPPER_CONTROLLER,
     controllers,
     follows_trajectories,
+    gripper_systems,
     with_hardware,
     words,
 )
@@ -84,10 +85,14 @@ def prepare(profile: str | Path, out: Path, wishes: Wishes) -> dict[str, Any]:
     shutil.copyfile(path, cells / f"{cell.name}.yaml")
     hardware = []
     if wishes.arms:
-        _write_yaml(out / "controllers.yaml", controllers(cell, wishes.fake_hardware))
         description = write_description(cell, out, wishes.fake_hardware)
+        parameters = controllers(cell, wishes.fake_hardware)
+        resting = gripper_systems(description, cell) if wishes.dry_run else []
+        if resting:  # some grippers open and close when they are activated
+            parameters["controller_manager"]["ros__parameters"]["hardware_components_initial_state"] = {"unconfigured": resting}
+        _write_yaml(out / "controllers.yaml", parameters)
         _write_yaml(out / "robot_state_publisher.yaml", {"/**": {"ros__parameters": {"robot_description": description}}})
-        hardware += arm_nodes(cell, out, wishes)
+        hardware += arm_nodes(cell, out, wishes, assume_open=bool(resting))
     hardware += camera_nodes(cell, wishes)
     launch = {"profile": cell.name, "cells": str(cells), "hardware": hardware}
     (out / "launch.json").write_text(json.dumps(launch, indent=2) + "\n")
@@ -151,8 +156,11 @@ def write_description(cell: Cell, out: Path, fake: bool) -> str:
     return text
 
 
-def arm_nodes(cell: Cell, out: Path, wishes: Wishes) -> list[dict[str, Any]]:
-    """Robot state publisher, controller manager, the controllers' spawner, the gripper's driver and our node that follows trajectories."""
+def arm_nodes(cell: Cell, out: Path, wishes: Wishes, assume_open: bool) -> list[dict[str, Any]]:
+    """Robot state publisher, controller manager, the controllers' spawner, the gripper's driver and our node that follows trajectories.
+
+    assume_open: the gripper's driver measures nothing, its fingers count as open.
+    """
     parameters = str(out / "controllers.yaml")
     nodes: list[dict[str, Any]] = [
         {
@@ -172,7 +180,7 @@ def arm_nodes(cell: Cell, out: Path, wishes: Wishes) -> list[dict[str, Any]]:
     if cell.gripper.node is not None:
         nodes += [filled(cell.gripper.node.model_dump(exclude={"parameters"}), **arm)
                   | {"parameters": [filled(cell.gripper.node.parameters, **arm)], **RESPAWN} for arm in words(cell)]  # fmt: skip
-    settings = {"cell": cell.name, "dry_run": wishes.dry_run, "arm_states": BROADCASTER_STATES}
+    settings = {"cell": cell.name, "dry_run": wishes.dry_run, "assume_open": assume_open, "arm_states": BROADCASTER_STATES}
     nodes.append({"package": "harmowam_bringup", "executable": "gripper_node", "name": "gripper", "parameters": [settings], **RESPAWN})
     return nodes
 

@@ -92,6 +92,16 @@ def with_hardware(description: str, cell: Cell, fake: bool) -> str:
     return ElementTree.tostring(robot, encoding="unicode")
 
 
+def gripper_systems(description: str, cell: Cell) -> list[str]:
+    """Names of the ros2_control systems in an expanded description that drive grippers and no arm."""
+    arms, grippers = set(cell.arm_joint_names), {filled(cell.gripper.joint, **replaced) for replaced in words(cell)}
+    systems = {
+        system.attrib["name"]: {joint.get("name") for joint in system.findall("joint")}
+        for system in ElementTree.fromstring(description.encode()).findall("ros2_control")
+    }
+    return [name for name, joints in systems.items() if joints & grippers and not joints & arms]
+
+
 def _add_mock_system(robot: ElementTree.Element, cell: Cell) -> None:
     system = ElementTree.SubElement(robot, "ros2_control", name="mock", type="system")
     hardware = ElementTree.SubElement(system, "hardware")
