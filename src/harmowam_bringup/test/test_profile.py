@@ -212,6 +212,7 @@ def test_a_real_robot_gets_drivers_controllers_grippers_and_cameras(installation
     nodes = {(node["executable"], node.get("namespace", "")): node for node in launch["hardware"]}
     assert [node["name"] for node in launch["hardware"] if node["package"] == "realsense2_camera"] == ["scene", "wrist_left", "wrist_right"]
     assert nodes["realsense2_camera_node", "/camera"]["parameters"][0]["serial_no"] == "_12342"
+    assert nodes["realsense2_camera_node", "/camera"]["parameters"][0]["publish_tf"] is False  # robot.urdf has the camera's frames
     assert nodes["franka_gripper_node", "/right"]["parameters"][0]["robot_ip"] == "172.16.0.3"
     assert nodes["franka_gripper_node", "/right"]["parameters"][0]["joint_names"][0] == "right_fr3_finger_joint1"
     assert {executable for (executable, _), node in nodes.items() if node.get("respawn")} == {

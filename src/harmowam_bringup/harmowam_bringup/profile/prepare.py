@@ -205,6 +205,7 @@ def camera_nodes(cell: Cell, wishes: Wishes) -> Iterator[dict[str, Any]]:
                 "enable_depth": False,
                 "enable_infra1": False,
                 "enable_infra2": False,
+                "publish_tf": False,  # the description has the optical frame, and a frame has one parent
             }
             yield {
                 "package": "realsense2_camera", "executable": "realsense2_camera_node", "name": camera.name, "namespace": "/camera",
