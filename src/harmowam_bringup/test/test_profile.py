@@ -279,6 +279,37 @@ def test_cameras_without_serial_numbers_are_refused_where_we_start_them(tmp_path
         prepare("franka_dual", tmp_path, Wishes(arms=False))
 
 
+def calibrated(tmp_path: Path, sizes: dict[str, tuple[int, int]]) -> Path:
+    path = with_serials(tmp_path)
+    content = yaml.safe_load(path.read_text())
+    for camera in content["cameras"]:
+        if camera["name"] in sizes:
+            camera["width"], camera["height"] = sizes[camera["name"]]
+            pose = {"position": [0.0] * 3, "orientation": [0.0, 0.0, 0.0, 1.0]}
+            camera["calibration"] = {"fx": 900.0, "fy": 900.0, "cx": 640.0, "cy": 360.0, **pose}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize(("sizes", "size"), [({}, (640, 480)), ({"scene": (1280, 720)}, (1280, 720))])
+def test_cameras_run_at_the_size_they_were_calibrated_at(
+    installation: Path, tmp_path: Path, sizes: dict[str, tuple[int, int]], size: tuple[int, int]
+) -> None:
+    profile = calibrated(tmp_path, sizes)
+    [ours] = prepare(profile, tmp_path / "ours", Wishes(arms=False))["hardware"]
+    assert ours["parameters"] == [{"cell": "franka_dual", "width": size[0], "height": size[1]}]
+    theirs = prepare(profile, tmp_path / "theirs", Wishes(arms=False, cameras="realsense"))["hardware"]
+    streams = [node["parameters"][0]["rgb_camera.color_profile"] for node in theirs]
+    assert streams == [f"{size[0]}x{size[1]}x30", "640x480x30", "640x480x30"]
+
+
+def test_our_camera_node_refuses_cameras_of_different_sizes(installation: Path, tmp_path: Path) -> None:
+    profile = calibrated(tmp_path, {"scene": (1280, 720), "wrist_left": (640, 480)})
+    with pytest.raises(ProfileError, match="calibrated at 640x480 and 1280x720.*take cameras:=realsense"):
+        prepare(profile, tmp_path / "ours", Wishes(arms=False))
+    assert len(prepare(profile, tmp_path / "theirs", Wishes(arms=False, cameras="realsense"))["hardware"]) == 3
+
+
 def test_a_driver_that_does_not_know_the_joints_is_refused(installation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOINTS", "<joint name='left_fr3_joint1'/>")
     with pytest.raises(ProfileError, match="the driver knows no joint left_fr3_joint2"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,14 +27,15 @@ from harmowam_bringup.profile.ros2_control import (
     words,
 )
 from harmowam_bringup.robot_description import robot_description
-from harmowam_core.cell import Cell, cell_path, load_cell
+from harmowam_core.cell import Camera, Cell, cell_path, load_cell
 from harmowam_core.robot import filled
 from harmowam_core.wan_preset import load_any_preset
 
 Cameras = Literal["harmowam", "realsense", "none"]
 NO_PRESET = "none"
 RESPAWN = {"respawn": True, "respawn_delay": 2.0}
-REALSENSE_PROFILE = "640x480x30"
+NOMINAL_SIZE = (640, 480)
+"""Width and height of a stream that was not calibrated: a nominal camera's own are the simulation's."""
 FROM_SOURCE = "build {package} from source in this workspace (docs/operator.md names the repository), then source it"
 REMEDIES = {
     package: f"apt install ros-jazzy-{package.replace('_', '-')}"
@@ -185,22 +186,35 @@ def arm_nodes(cell: Cell, out: Path, wishes: Wishes, assume_open: bool) -> list[
     return nodes
 
 
+def stream_size(cameras: Sequence[Camera]) -> tuple[int, int]:
+    """Width and height for cameras that run together: as calibrated, since a lens is known at that size alone; ProfileError for two."""
+    sizes = sorted({(camera.width, camera.height) for camera in cameras if camera.calibration is not None})
+    if len(sizes) > 1:
+        raise ProfileError(
+            f"cameras were calibrated at {' and '.join(f'{width}x{height}' for width, height in sizes)}, "
+            "and our camera node runs all at one size: calibrate them at one, or take cameras:=realsense"
+        )
+    return sizes[0] if sizes else NOMINAL_SIZE
+
+
 def camera_nodes(cell: Cell, wishes: Wishes) -> Iterator[dict[str, Any]]:
     """Our node for all cameras, or realsense-ros for each; either publishes /camera/<name>/color/image_raw."""
     if wishes.cameras == "harmowam":
+        width, height = stream_size(cell.cameras)
         yield {
             "package": "harmowam_bringup",
             "executable": "camera_node",
             "name": "cameras",
-            "parameters": [{"cell": cell.name}],
+            "parameters": [{"cell": cell.name, "width": width, "height": height}],
             **RESPAWN,
         }
     elif wishes.cameras == "realsense":
         for camera in cell.cameras:
+            width, height = stream_size([camera])
             parameters = {
                 "camera_name": camera.name,
                 "serial_no": f"_{camera.serial}" if camera.serial else "",  # realsense-ros wants the underscore, lest YAML reads a number
-                "rgb_camera.color_profile": REALSENSE_PROFILE,
+                "rgb_camera.color_profile": f"{width}x{height}x30",
                 "enable_color": True,
                 "enable_depth": False,
                 "enable_infra1": False,
