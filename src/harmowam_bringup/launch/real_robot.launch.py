@@ -20,7 +20,6 @@ from launch.actions import (
     OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
-    Shutdown,
 )
 from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import AnyLaunchDescriptionSource
@@ -127,8 +126,10 @@ def large_images() -> list:
 
 
 def must_go_on(event, context) -> list:
-    """What happens when the arm driver ends."""
-    return [] if context.is_shutdown else [Shutdown(reason=f"the arm driver ended with code {event.returncode}")]
+    """What happens when the arm driver ends; an error, since launch would end by Shutdown with code 0."""
+    if not context.is_shutdown:
+        raise RuntimeError(f"the arm driver ended with code {event.returncode}: see what 'ros2_control_node' says above")
+    return []
 
 
 def must_succeed(event, context) -> list:

@@ -18,7 +18,7 @@ CLASSES = {
     "launch": ["LaunchDescription"],
     "launch.actions": [
         "DeclareLaunchArgument", "ExecuteProcess", "IncludeLaunchDescription", "LogInfo", "OpaqueFunction", "RegisterEventHandler",
-        "SetEnvironmentVariable", "Shutdown",
+        "SetEnvironmentVariable",
     ],
     "launch.event_handlers": ["OnProcessExit"],
     "launch.launch_description_sources": ["AnyLaunchDescriptionSource"],
@@ -89,9 +89,6 @@ class Run:
                 self.environment[entity.args[0]] = value if isinstance(value, str) else value.perform(self)
             elif entity.kind == "LogInfo":
                 self.said.append(entity.options["msg"])
-            elif entity.kind == "Shutdown":
-                self.is_shutdown = True
-                self.said.append(entity.options["reason"])
             elif entity.kind != "DeclareLaunchArgument":
                 self.started.append(entity)
 
