@@ -222,10 +222,10 @@ class Camera(_Strict):
 
 
 class Cell(_Strict):
-    """A whole cell; see config/cells/franka_dual.yaml."""
+    """A whole cell; see config/cells/franka_dual.yaml. ``base_frame``: the one that messages are in (harmowam_core.messages)."""
 
     name: str
-    base_frame: str
+    base_frame: Literal["base"]
     urdf: str
     arms: tuple[Arm, ...]
     joints: tuple[str, ...]

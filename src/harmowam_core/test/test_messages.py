@@ -268,6 +268,10 @@ def change(message: Any, path: str, value: Any) -> Any:
     return message
 
 
+def test_messages_are_in_the_profiles_base_frame() -> None:
+    assert load_cell().base_frame == codec.BASE_FRAME
+
+
 @pytest.mark.parametrize(
     ("path", "value", "match"),
     [

@@ -89,6 +89,7 @@ def test_no_tolerance_or_timeout_may_be_off(tmp_path: Path, field: str, value: f
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"base_frame": "world"}, "base_frame\n.*should be 'base'"),
         ({"controllers.command_timeout": 0.4}, "command_timeout 0.4 must exceed goal_time 0.5"),
         ({"controllers.gains": None}, "controllers.gains: command_interface 'effort' needs p, i, d and i_clamp of each joint"),
         ({"controllers.command_interface": "position"}, "controllers.gains: command_interface 'position' has no use for them"),
