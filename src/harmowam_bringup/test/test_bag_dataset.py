@@ -136,6 +136,7 @@ def test_labels_need_joint_states(tmp_path: Path) -> None:
     images = [item for item in demonstration() if item[0] == SCENE][:5]
     result = run(app, ["labels", str(by_mcap(tmp_path / "a.mcap", images))])
     assert result.exit_code == 2 and "no usable joint states on /joint_states" in result.output
+    assert "topic missing" in result.output
 
 
 def test_the_hand_of_the_demonstration_moves_down(cell: Cell = CELL) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bag_writers import by_mcap
+from sensor_msgs.msg import JointState
 from typer.testing import CliRunner
 
 from harmowam_bringup.bags.bag import Bag
@@ -88,8 +90,9 @@ def test_missing_topics_are_named(bag: Path, monkeypatch: pytest.MonkeyPatch) ->
         told = read_recorded(bag, CONTRACT, PRESET, instruction="put the green lime onto the plate")
         assert (told.tasks == 1).all() and "lime" in told.observations[-1].instruction
     _without(monkeypatch, lambda topic, _: "wrist_right" in topic)
-    with pytest.raises(NothingToReplayError, match="0 usable"):
+    with pytest.raises(NothingToReplayError, match="0 usable") as raised:
         read_recorded(bag, CONTRACT, PRESET)
+    assert any("wrist_right" in problem.text for problem in raised.value.problems)
 
 
 def _chunk(executed: PosePath, source: Expert = Expert.REACTIVE) -> ActionChunk:
@@ -173,6 +176,22 @@ def test_several_runs_stand_side_by_side(bag: Path, tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     runs = json.loads((tmp_path / "latest" / "replay.json").read_text())["runs"]
     assert len(runs) == 2 and runs[0]["digest"] == runs[1]["digest"]
+
+
+def test_a_bad_recording_does_not_cost_the_others(bag: Path, tmp_path: Path) -> None:
+    (tmp_path / "junk.mcap").write_text("junk")
+    state = JointState(name=["elbow"], position=[0.0], velocity=[0.0])
+    other = by_mcap(tmp_path / "other.mcap", [(CONTRACT.observation.joints.topic, k, state) for k in range(3)])
+    ran = CliRunner().invoke(app, ["replay", str(tmp_path / "junk.mcap"), str(bag), str(other), "--step", "3", "--out", str(tmp_path)])
+    assert ran.exit_code == 1, ran.output
+    assert "has 0 usable observations" in ran.output and "refused" in ran.output
+    document = json.loads((tmp_path / "latest" / "replay.json").read_text())
+    assert [run["bag"] for run in document["runs"]] == [str(bag)]
+    junk, nameless = document["left_out"]
+    assert "is not a readable rosbag2" in junk["error"] and nameless["bag"] == str(other)
+    assert {problem["trouble"] for problem in nameless["problems"]} == {"refused", "topic missing"}
+    assert any("joint state lacks" in problem["text"] for problem in nameless["problems"])
+    assert "Not evaluated" in (tmp_path / "latest" / "report.html").read_text()
 
 
 def test_bad_input_ends_with_what_to_do(tmp_path: Path, bag: Path) -> None:

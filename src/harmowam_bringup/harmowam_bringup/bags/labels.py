@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -31,8 +32,10 @@ NAMES = {True: Phase.INTERACTION.value, False: Phase.TRANSIT.value}
 def label_bag(path: Path, contract: Contract, cell: Cell, console: Console) -> tuple[dict[str, Any], Motion]:
     """Labels ready for JSON, and the motion they come from. Times are seconds since the recording's first message."""
     settings = GateLabelSettings()
-    with Bag(path) as bag, following(console, path.name) as progress:
-        motion = read_motion(bag, contract, cell, Kinematics(cell), progress)
+    with Bag(path) as bag, ExitStack() as stack:
+        stack.callback(lambda: print_problems(bag.problems, bag.started_ns, console))  # also where they leave nothing to label
+        with following(console, path.name) as progress:
+            motion = read_motion(bag, contract, cell, Kinematics(cell), progress)
         labels = interaction_labels(motion.commanded, motion.positions, settings)
         times_s = (motion.times_ns - bag.started_ns) / 1e9
         events: list[dict[str, Any]] = [
@@ -52,7 +55,6 @@ def label_bag(path: Path, contract: Contract, cell: Cell, console: Console) -> t
             "gate": _agreement(bag, motion, labels),
             "problems": bag.problems.to_json(),
         }
-        print_problems(bag.problems, bag.started_ns, console)
     return found, motion
 
 

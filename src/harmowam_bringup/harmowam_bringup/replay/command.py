@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harmowam_bringup.replay.measures import StepErrors
     from harmowam_bringup.replay.recorded import Recorded
 
-BAD_INPUT = 2
+FAILED, BAD_INPUT = 1, 2
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,23 @@ def replay(
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/replay"),
     json_file: Annotated[str, typer.Option("--json", metavar="[FILE]", help="Also write the figures to FILE; - for standard output.")] = "",
 ) -> None:
-    """Run the models on recorded observations, both experts at every step, and compare with what was executed."""
+    """Run the models on recorded observations, both experts at every step, and compare with what was executed.
+
+    Exit 1 if some of the recordings could not be evaluated, 2 if none could.
+    """
     console = Console(stderr=json_file == "-", highlight=False, soft_wrap=True)
     from harmowam_core.checkpoints import CheckpointError
 
     folders: list[Path | None] = list(weights) if weights else [None]
     asked = (preset, contract, instruction, step, seed, threads)
+    left_out: dict[Path, dict[str, Any]] = {}
     try:
-        runs = [run for chosen in folders for run in _runs(bags, chosen, *asked, console)]
+        runs = [run for chosen in folders for run in _runs(bags, chosen, *asked, console, left_out)]
     except (ValueError, FileNotFoundError, CheckpointError) as error:
         console.print(Text(str(error), style="red"))
         raise typer.Exit(BAD_INPUT) from error
+    if not runs:
+        raise typer.Exit(BAD_INPUT)
     from harmowam_bringup.replay.report import write_report
     from harmowam_bringup.summary import commit, new_results_dir, write_json
 
@@ -62,9 +68,10 @@ def replay(
     facts = {"preset": preset, "contract": contract, "seed": seed, "step_s": step, "threads": threads, "commit": commit()}
     facts |= {"started": datetime.now().isoformat(timespec="seconds")}
     figures = [run.figures | facts for run in runs]
-    document = figures[0] if len(figures) == 1 else {"runs": figures}
+    one = len(figures) == 1 and not left_out
+    document = figures[0] if one else {"runs": figures, "left_out": list(left_out.values())}
     write_json(folder / "replay.json", document)
-    write_report(folder / "report.html", runs, facts)
+    write_report(folder / "report.html", runs, list(left_out.values()), facts)
     console.print(_table(runs))
     for run in runs:
         for problem in run.recorded.problems:
@@ -75,15 +82,20 @@ def replay(
         typer.echo(json.dumps(document, indent=2, allow_nan=False))
     elif json_file:
         write_json(Path(json_file), document)
+    if left_out:
+        raise typer.Exit(FAILED)
 
 
 def _runs(
     bags: list[Path], weights: Path | None, preset: str, contract: str, instruction: str, step_s: float, seed: int, threads: int,
-    console: Console,
+    console: Console, left_out: dict[Path, dict[str, Any]],
 ) -> list[Run]:  # fmt: skip
+    """A run of each bag; one that cannot be evaluated is told, noted in ``left_out`` and not tried again."""
+    from harmowam_bringup.bags.bag import BagError
+    from harmowam_bringup.bags.problems import print_problems
     from harmowam_bringup.bags.progress import following
     from harmowam_bringup.replay.measures import judge, summarise
-    from harmowam_bringup.replay.recorded import read_recorded
+    from harmowam_bringup.replay.recorded import NothingToReplayError, read_recorded
     from harmowam_bringup.replay.stack import Digest, Stack
     from harmowam_core.contract import load_contract
     from harmowam_core.wan_preset import load_any_preset
@@ -95,11 +107,18 @@ def _runs(
     load_s = time.perf_counter() - began_s
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     runs = []
-    for path in bags:
+    for path in (path for path in bags if path not in left_out):
         name = path.name if weights is None else f"{path.name} ({weights.name})"
         began_s = time.perf_counter()
-        with following(console, f"{name}: reading") as shown:
-            recorded = read_recorded(path, rules, config, instruction=instruction, progress=shown)
+        try:
+            with following(console, f"{name}: reading") as shown:
+                recorded = read_recorded(path, rules, config, instruction=instruction, progress=shown)
+        except (BagError, NothingToReplayError) as error:
+            problems, started_ns = (error.problems, error.started_ns) if isinstance(error, NothingToReplayError) else ([], 0)
+            console.print(Text(str(error), style="red"))
+            print_problems(problems, started_ns, console)
+            left_out[path] = {"bag": str(path), "error": str(error), "problems": [problem.to_json() for problem in problems]}
+            continue
         read_s = time.perf_counter() - began_s
         digest = Digest()
         judged: list[StepErrors] = []

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from harmowam_bringup.auditor.from_bag import audit_bag
 from harmowam_bringup.bags.bag import Bag
-from harmowam_bringup.bags.problems import Trouble
 from harmowam_bringup.bags.rows import Progress, Rows, read_rows
 from harmowam_bringup.bags.stamps import PLAUSIBLE_MS
 from harmowam_core import topics
@@ -26,7 +25,11 @@ WORKING_M = 0.03  # an arm that moved less than this is parked
 
 
 class NothingToReplayError(ValueError):
-    """A recording has nothing that could be evaluated; the message says what is missing."""
+    """A recording has nothing that could be evaluated; the message says what is missing, ``problems`` why, from ``started_ns`` on."""
+
+    def __init__(self, text: str, bag: Bag) -> None:
+        super().__init__(text)
+        self.problems, self.started_ns = list(bag.problems), bag.started_ns
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,10 @@ def read_recorded(
         observations = [replace(row.observation, instruction=instruction or row.observation.instruction) for row in found.rows]
         tasks = number_tasks([observation.instruction for observation in observations])
         if len(observations) < 2 or not tasks.any():
-            lacking = [problem.topic for problem in bag.problems.of(Trouble.TOPIC_MISSING)]
             without = (
                 f"{len(observations)} usable observations" if len(observations) < 2 else "no task; say what was done with --instruction"
             )
-            raise NothingToReplayError(f"{path} has {without}; missing: {', '.join(lacking) or 'nothing'}; topics: {', '.join(bag.topics)}")
+            raise NothingToReplayError(f"{path} has {without}; topics: {', '.join(bag.topics) or 'none'}", bag)
         latencies, problems, duration_s = _latencies_ms(bag), bag.problems.to_json(), bag.duration_s
     try:
         auditor: dict[str, Any] | None = audit_bag(path, cell)

@@ -24,12 +24,13 @@ SHOWN_FRAMES = (3, 6, 9, 12)
 SAME_MOMENT = 3  # steps
 
 
-def write_report(path: Path, runs: Sequence[Run], facts: dict[str, Any]) -> None:
-    """Write ``path`` for one or several runs."""
+def write_report(path: Path, runs: Sequence[Run], left_out: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
+    """Write ``path`` for one or several runs; ``left_out``: bag and error of recordings that could not be evaluated."""
     environment = Environment(loader=PackageLoader("harmowam_bringup"), autoescape=True, undefined=StrictUndefined)
     period_s = runs[0].judged[0].step.imagination.frame_period_s
     html = environment.get_template("replay.html.j2").render(
         facts=facts,
+        left_out=left_out,
         columns=[{"name": run.name, **run.figures} for run in runs],
         experts=[expert.value for expert in Expert],
         colours={expert.value: EXPERT_COLOURS[expert] for expert in Expert} | {"imagined": IMAGINED, "came": CAME},
