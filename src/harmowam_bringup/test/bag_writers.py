@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -15,16 +16,11 @@ from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from harmowam_bringup.bags.message_types import definition_of
+from harmowam_bringup.bags.message_types import definition_of, type_of
 
 Item = tuple[str, int, Any]
 JAZZY = get_typestore(Stores.ROS2_JAZZY)
 QOS_V5 = "- history: 1\n  depth: 5\n  reliability: 2\n  durability: 2\n"
-
-
-def type_of(message: Any) -> str:
-    """As ``sensor_msgs/msg/Image``."""
-    return f"{type(message).__module__.split('.')[0]}/msg/{type(message).__name__}"
 
 
 def by_rosbags(folder: Path, items: Sequence[Item], storage: StoragePlugin, version: int = 9, mode: CompressionMode | None = None) -> Path:
@@ -36,22 +32,29 @@ def by_rosbags(folder: Path, items: Sequence[Item], storage: StoragePlugin, vers
         connections: dict[str, Any] = {}
         for topic, time_ns, message in items:
             if topic not in connections:
-                kind = type_of(message)
+                kind = type_of(type(message))
                 connections[topic] = bag.add_connection(topic, kind, msgdef=definition_of(kind), rihs01="RIHS01_" + 64 * "0")
             bag.write(connections[topic], time_ns, serialize_message(message))
     return folder
 
 
-def by_mcap(path: Path, items: Sequence[Item], compression: CompressionType = CompressionType.NONE, *, chunked: bool = True) -> Path:
-    """One file by MCAP's own library, in chunks of about 10 kB."""
+def by_mcap(
+    path: Path,
+    items: Sequence[Item],
+    compression: CompressionType = CompressionType.NONE,
+    *,
+    chunked: bool = True,
+    definitions: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """One file by MCAP's own library, in chunks of about 10 kB; ``definitions``: of types, where not those of today."""
     with path.open("wb") as file:
         writer = McapWriter(file, chunk_size=10_000, compression=compression, use_chunking=chunked)
         writer.start(profile="ros2", library="libmcap")
         channels: dict[str, int] = {}
         for sequence, (topic, time_ns, message) in enumerate(items):
             if topic not in channels:
-                kind = type_of(message)
-                schema = writer.register_schema(kind, "ros2msg", definition_of(kind).encode())
+                kind = type_of(type(message))
+                schema = writer.register_schema(kind, "ros2msg", definitions.get(kind, definition_of(kind)).encode())
                 channels[topic] = writer.register_channel(topic, "cdr", schema, {"offered_qos_profiles": QOS_V5})
             writer.add_message(channels[topic], time_ns, serialize_message(message), time_ns, sequence)
         writer.finish()
@@ -60,7 +63,7 @@ def by_mcap(path: Path, items: Sequence[Item], compression: CompressionType = Co
 
 def metadata_v5(folder: Path, items: Sequence[Item], names: Sequence[str], storage: str, mode: str = "", version: int = 5) -> None:
     """metadata.yaml as Humble writes it: profiles as text, files apart, paths relative to the folder."""
-    kinds = {topic: type_of(message) for topic, _, message in items}
+    kinds = {topic: type_of(type(message)) for topic, _, message in items}
     times = [time_ns for _, time_ns, _ in items]
     span = {"duration": {"nanoseconds": max(times) - min(times)}, "starting_time": {"nanoseconds_since_epoch": min(times)}}
     information = {
@@ -99,7 +102,7 @@ def by_humble(folder: Path, items: Sequence[Item], files: int = 1, mode: str = "
             for topic, time_ns, message in part:
                 if topic not in numbers:
                     numbers[topic] = len(numbers) + 1
-                    db.execute("INSERT INTO topics VALUES (?,?,?,?,?)", (numbers[topic], topic, type_of(message), "cdr", QOS_V5))
+                    db.execute("INSERT INTO topics VALUES (?,?,?,?,?)", (numbers[topic], topic, type_of(type(message)), "cdr", QOS_V5))
                 data = serialize_message(message)
                 data = zstandard.compress(data) if mode == "MESSAGE" else data
                 db.execute("INSERT INTO messages(timestamp, topic_id, data) VALUES (?,?,?)", (time_ns, numbers[topic], data))

@@ -11,10 +11,13 @@ from bag_writers import by_mcap
 from demonstration import CELL, CLOSES_S, CONTRACT, KINEMATICS, OPENS_S, START_NS, WORDS, demonstration, joints, opening
 from hypothesis import given
 from hypothesis import strategies as st
+from std_msgs.msg import Float64MultiArray, String
 from typer.testing import CliRunner
 
+from harmowam_bringup.bags.graph_recorder import SCORE
 from harmowam_bringup.bags.rows import Pace
 from harmowam_bringup.cli import app
+from harmowam_core import topics
 from harmowam_core.cell import Cell
 from harmowam_gate.labels import interaction_labels
 from harmowam_training.dataset import load_corpus, split_paths
@@ -73,6 +76,25 @@ def test_what_is_left_out_is_said(bag: Path, tmp_path: Path) -> None:
     code, report, _ = convert(tmp_path / "other", unscored, "--successful", "--task", "pick_fruit")
     assert code == 0 and report["rollouts"] == {"pick_fruit": 1}
     assert convert(tmp_path / "other", bag)[0] == 2 and convert(tmp_path / "third", failed)[0] == 2
+
+
+def test_topics_of_other_types_are_named_and_do_without(tmp_path: Path) -> None:
+    other = {
+        CONTRACT.observation.instruction.topic: String(),
+        CONTRACT.action.openings.topic: Float64MultiArray(),
+        SCORE: Float64MultiArray(),
+    }
+    items = [(topic, time_ns, other.get(topic, message)) for topic, time_ns, message in demonstration(camera_hz=10.0)]
+    bag = by_mcap(tmp_path / "other.mcap", [*items, (topics.GATE_STATE, items[-1][1], String())])
+    code, report, output = convert(tmp_path / "set", bag, "--successful", "--instruction", WORDS)
+    assert code == 0, output
+    assert {p["topic"]: p["text"].split(", ")[1] for p in report["bags"][0]["problems"] if p["trouble"] == "refused"} == {
+        CONTRACT.observation.instruction.topic: "expected harmowam_msgs/msg/Task",
+        CONTRACT.action.openings.topic: "expected trajectory_msgs/msg/JointTrajectory",
+        SCORE: "expected std_msgs/msg/String",
+    }
+    result = run(app, ["labels", str(bag)])
+    assert result.exit_code == 0 and "refused  /harmowam/gate/state" in result.output, result.output
 
 
 def test_gaps_end_a_rollout_and_missing_topics_are_named(tmp_path: Path) -> None:

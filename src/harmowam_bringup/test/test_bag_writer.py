@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from bag_writers import type_of
 from mcap.reader import make_reader
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Reader
@@ -22,7 +21,7 @@ from test_bags import IMAGES, ITEMS, JOINTS, contents
 
 from harmowam_bringup.bags.bag import Bag
 from harmowam_bringup.bags.bag_writer import BagWriter, RecordedTopic
-from harmowam_bringup.bags.message_types import UnknownTypeError
+from harmowam_bringup.bags.message_types import UnknownTypeError, type_of
 from harmowam_bringup.bags.problems import Trouble
 
 QOS = {"history": "keep_last", "depth": 5, "reliability": "best_effort", "durability": "volatile"}
@@ -41,7 +40,7 @@ def write_items(writer: BagWriter) -> None:
     channels: dict[str, int] = {}
     for topic, time_ns, message in ITEMS:
         if topic not in channels:
-            channels[topic] = writer.add_topic(RecordedTopic(topic, type_of(message), (QOS,), large=topic == IMAGES))
+            channels[topic] = writer.add_topic(RecordedTopic(topic, type_of(type(message)), (QOS,), large=topic == IMAGES))
         writer.write(channels[topic], time_ns, time_ns - 5, serialize_message(message))
 
 

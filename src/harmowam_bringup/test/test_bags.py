@@ -220,6 +220,25 @@ def test_types_nobody_knows_are_reported(tmp_path: Path) -> None:
         assert problem.trouble is Trouble.UNKNOWN_TYPE and "acme_msgs/msg/Secret" in problem.text and problem.count == 1
 
 
+@pytest.mark.parametrize(
+    ("definition", "wanted", "why"),
+    [
+        ("", "std_msgs/msg/String", "is harmowam_msgs/msg/Task, expected std_msgs/msg/String"),
+        ("uint32 task_id\nuint8 instruction\n", "harmowam_msgs/msg/Task", "differs in header, instruction"),
+        ("std_msgs/Header header\nuint8 task_id\nstring<=9 instruction\nbool more\n", "harmowam_msgs/msg/Task", "differs in header.stamp"),
+    ],
+)
+def test_other_types_and_definitions_are_refused_once(definition: str, wanted: str, why: str, tmp_path: Path) -> None:
+    kind = "harmowam_msgs/msg/Task"
+    parts = f"{definition}{'=' * 80}\nMSG: std_msgs/Header\nstring frame_id\n"
+    path = by_mcap(tmp_path / "a.mcap", [*ITEMS, ITEMS[0]], definitions={kind: parts} if definition else {})
+    with Bag(path) as bag:
+        for _ in range(2):
+            assert {item.topic for item in bag.messages({TASK: (wanted,), JOINTS: ("sensor_msgs/msg/JointState",)})} == {JOINTS}
+        [problem] = bag.problems
+        assert (problem.trouble, problem.topic, problem.count) == (Trouble.REFUSED, TASK, 2) and why in problem.text
+
+
 def test_definitions_of_the_bag_come_first() -> None:
     raw = serialize_message(String(data="hey"))
     assert decoder("acme_msgs/msg/Words", "ros2msg", "string words\n")(raw).words == "hey"

@@ -19,7 +19,7 @@ from rerun.chunk import RrdReader
 from rich.console import Console
 from rosbags.rosbag2 import StoragePlugin
 from sensor_msgs.msg import CompressedImage
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 
 from harmowam_bringup.watch import bench, command, entities
 from harmowam_bringup.watch.bench import summary
@@ -204,9 +204,12 @@ def test_a_bag_becomes_a_recording_and_every_view_has_something_to_show(tmp_path
     jpeg = cv2.imencode(".jpg", scene(90))[1].tobytes()
     compressed = CompressedImage(header=Header(stamp=messages.stamp_to_message(START_NS)), format="jpeg", data=jpeg)
     fast.append((f"{topics.camera_image('scene')}/compressed", START_NS, compressed))
+    fast.append((topics.DIAGNOSTICS, START_NS, String(data="of another type")))
     items = sorted(everything() + fast, key=lambda item: item[1])
     bag = bag_writers.by_rosbags(tmp_path / "bag", items, StoragePlugin.MCAP)
-    command.watch(CELL, Console(quiet=True), bag=bag, web=False, save=tmp_path / "b.rrd", port=9090, seconds=0.0)
+    said = io.StringIO()
+    command.watch(CELL, Console(file=said, width=200), bag=bag, web=False, save=tmp_path / "b.rrd", port=9090, seconds=0.0)
+    assert "is std_msgs/msg/String, expected diagnostic_msgs/msg/DiagnosticArray" in said.getvalue()
     logged = Logged(tmp_path / "b.rrd")
     assert len(logged.blueprints) == 1
     origins = {entities.NEXT, entities.FOR_NOW, entities.CAME, entities.GATE, entities.SCORE, entities.DRIFT, entities.LATENCY}

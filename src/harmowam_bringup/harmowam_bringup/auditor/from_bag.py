@@ -29,7 +29,7 @@ def audit_bag(path: Path, cell: Cell) -> dict[str, Any]:
         there = [topic for topic, kind in kinds.items() if topic in bag.topics and bag.topics[topic].msgtype == kind]
         if not set(there) & set(commands):
             raise ValueError(f"{path} has no trajectories on {' or '.join(commands)}; it has {sorted(bag.topics)}")
-        for item in bag.messages(there):
+        for item in bag.messages({topic: (kind,) for topic, kind in kinds.items()}):
             if item.topic == topics.JOINT_STATES:
                 states.append((item.time_ns, item.message))
             else:

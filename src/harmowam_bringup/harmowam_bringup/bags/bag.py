@@ -10,7 +10,7 @@ What is wrong is collected in ``bag.problems``; only a path that holds no record
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +23,7 @@ import yaml
 import zstandard
 
 from harmowam_bringup.bags.mcap_source import McapSource
-from harmowam_bringup.bags.message_types import Decoder, MalformedError, UnknownTypeError, decoder
+from harmowam_bringup.bags.message_types import Decoder, MalformedError, UnknownTypeError, decoder, differing
 from harmowam_bringup.bags.problems import Problems, Trouble
 from harmowam_bringup.bags.source import Channel, Source
 from harmowam_bringup.bags.sqlite_source import SqliteSource
@@ -77,6 +77,7 @@ class Bag:
         self.problems = Problems()
         self._stack = ExitStack()
         self._watched: set[str] = set()
+        self._refused: set[str] = set()
         try:
             metadata, files = self._find()
             self._compressed_messages = str(metadata.get("compression_mode", "")).lower() == "message"
@@ -124,9 +125,12 @@ class Bag:
         for channel, time_ns, data in self._stream(topics, start_ns, end_ns):
             yield Raw(channel.topic, time_ns, channel.msgtype, data)
 
-    def messages(self, topics: Collection[str] | None = None, start_ns: int = 0, end_ns: int = FOREVER_NS) -> Iterator[Recorded]:
+    def messages(
+        self, topics: Collection[str] | Mapping[str, Collection[str]] | None = None, start_ns: int = 0, end_ns: int = FOREVER_NS
+    ) -> Iterator[Recorded]:
         """Messages of these topics (None: of all) in order of time, decoded; what cannot be is reported and left out.
 
+        Where ``topics`` names the types that each may have, so are those of other types, or of other definitions of them.
         Gaps and odd stamps are reported the first time that a topic is read.
         """
         decoders: dict[Channel, Decoder | None] = {}
@@ -134,7 +138,7 @@ class Bag:
         watched = set(self._watched)
         for channel, time_ns, data in self._stream(topics, start_ns, end_ns):
             if channel not in decoders:
-                decoders[channel] = self._decoder(channel)
+                decoders[channel] = self._decoder(channel, topics[channel.topic] if isinstance(topics, Mapping) else ())
             decode = decoders[channel]
             if decode is None:
                 continue
@@ -169,7 +173,12 @@ class Bag:
             except zstandard.ZstdError as error:
                 self.problems.add(Trouble.MALFORMED, channel.topic, f"a message cannot be decompressed: {error}", time_ns)
 
-    def _decoder(self, channel: Channel) -> Decoder | None:
+    def _decoder(self, channel: Channel, wanted: Collection[str]) -> Decoder | None:
+        if wanted and (why := _unfit(channel, wanted)):
+            if channel.topic not in self._refused:
+                self._refused.add(channel.topic)
+                self.problems.add(Trouble.REFUSED, channel.topic, why, count=self.topics[channel.topic].count)
+            return None
         try:
             return _decoder(channel.msgtype, channel.encoding, channel.definition)
         except UnknownTypeError as error:
@@ -261,4 +270,12 @@ class Bag:
         return dict(sorted(found.items()))
 
 
-_decoder = cache(decoder)
+_decoder, _differing = cache(decoder), cache(differing)
+
+
+def _unfit(channel: Channel, wanted: Collection[str]) -> str:
+    """Why messages are not what is wanted; "" if they are."""
+    if channel.msgtype not in wanted:
+        return f"is {channel.msgtype}, expected {' or '.join(wanted)}"
+    fields = _differing(channel.msgtype, channel.encoding, channel.definition)
+    return f"was recorded with another definition of {channel.msgtype}, which differs in {', '.join(fields)}" if fields else ""

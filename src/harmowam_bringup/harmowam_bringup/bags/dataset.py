@@ -108,7 +108,7 @@ def _store(
 def _scores(bag: Bag) -> list[_Scored]:
     """What the simulator thought, where there was one."""
     found = []
-    for item in bag.messages({SCORE}):
+    for item in bag.messages({SCORE: ("std_msgs/msg/String",)}):
         try:
             score = json.loads(item.message.data)
             found.append(_Scored(item.time_ns, str(score["task"]), bool(score["success"])))

@@ -70,7 +70,7 @@ def _segments(times_s: np.ndarray, labels: np.ndarray, period_s: float) -> list[
 def _agreement(bag: Bag, motion: Motion, labels: np.ndarray) -> dict[str, Any] | None:
     """How often the gate that ran in the recording agreed, where there was one with a task."""
     agreed: list[bool] = []
-    for item in bag.messages({topics.GATE_STATE}):
+    for item in bag.messages({topics.GATE_STATE: ("harmowam_msgs/msg/GateState",)}):
         try:
             state = gate_state_from_message(item.message)
         except StageError as error:

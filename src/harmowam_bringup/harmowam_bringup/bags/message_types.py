@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from rosbags.interfaces import Nodetype
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+"""What a camera's topic may carry."""
 
 Decoder = Callable[[bytes | memoryview], Any]
 
@@ -85,6 +89,34 @@ def _register_installed(store: Typestore, msgtype: str) -> None:
     store.register(definitions)
 
 
+def differing(msgtype: str, encoding: str, definition: str) -> list[str]:
+    """Fields of an installed type (those within as ``header.stamp``) that a recorded definition lacks, or has as something else."""
+    try:
+        return list(_differing(_recorded(msgtype, encoding, definition), _known(msgtype), msgtype)) if definition else []
+    except (TypesysError, KeyError, ValueError):
+        return []  # the decoder does without the one, or says that it lacks the other
+
+
+def _differing(recorded: Typestore, known: Typestore, msgtype: str) -> Iterator[str]:
+    there = dict(recorded.fielddefs[msgtype][1])
+    for name, description in known.fielddefs[msgtype][1]:
+        if name not in there or _form(there[name]) != _form(description):
+            yield name
+        else:
+            for part in _parts(description):
+                yield from (f"{name}.{inner}" for inner in _differing(recorded, known, part))
+
+
+def _form(description: Any) -> Any:
+    """What a field is to its readers: a message, text, a number, or several of these; sizes of numbers and limits do not matter."""
+    kind, inside = description
+    if kind is Nodetype.NAME:
+        return inside
+    if kind is Nodetype.BASE:
+        return "text" if inside[0] in ("string", "wstring") else "number"
+    return [_form(inside[0])]
+
+
 def _parts(description: Any) -> set[str]:
     """Names of message types within a parsed definition."""
     if isinstance(description, str):
@@ -100,6 +132,11 @@ def definition_of(msgtype: str) -> str:
     except (TypesysError, KeyError, ValueError) as error:
         raise UnknownTypeError(f"type {msgtype} is not installed; build its package and source it") from error
     return text
+
+
+def type_of(message_class: type) -> str:
+    """The name of ROS's own class of a message, as ``sensor_msgs/msg/Image``."""
+    return f"{message_class.__module__.split('.')[0]}/msg/{message_class.__name__}"
 
 
 @cache

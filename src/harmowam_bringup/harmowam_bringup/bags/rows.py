@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmowam_bringup.bags.bag import Bag, Recorded
+from harmowam_bringup.bags.message_types import IMAGES
 from harmowam_bringup.bags.problems import Trouble
 from harmowam_core.cell import Cell
 from harmowam_core.contract import Contract
@@ -104,7 +105,7 @@ def read_rows(bag: Bag, contract: Contract, preset: Preset, kinematics: Kinemati
             broken = False
             result.rows.append(row)
 
-    for item in _usable(bag, [*feed.topics, contract.action.openings.topic], progress):
+    for item in _usable(bag, message_types(contract), progress):
         try:
             if item.topic == contract.action.openings.topic:
                 result.commands.add(item.message, item.time_ns)
@@ -175,7 +176,8 @@ def read_motion(bag: Bag, contract: Contract, cell: Cell, kinematics: Kinematics
     times_ns: list[int] = []
     joints: list[Float64] = []
     bag.require(joints_topic, contract.action.openings.topic)
-    for item in _usable(bag, [joints_topic, contract.action.openings.topic], progress):
+    kinds = message_types(contract)
+    for item in _usable(bag, {topic: kinds[topic] for topic in (joints_topic, contract.action.openings.topic)}, progress):
         try:
             if item.topic != joints_topic:
                 commands.add(item.message, item.time_ns)
@@ -195,9 +197,20 @@ def read_motion(bag: Bag, contract: Contract, cell: Cell, kinematics: Kinematics
     return Motion(np.array(times_ns), positions, openings, np.array(commanded, np.float32))
 
 
-def _usable(bag: Bag, topics: list[str], progress: Progress) -> Iterator[Recorded]:
+def message_types(contract: Contract) -> dict[str, tuple[str, ...]]:
+    """What each topic of the contract may carry."""
+    observation = contract.observation
+    return {
+        **{source.topic + ending: IMAGES for source in observation.images.values() for ending in ("", COMPRESSED)},
+        observation.joints.topic: ("sensor_msgs/msg/JointState",),
+        observation.instruction.topic: ("harmowam_msgs/msg/Task",),
+        contract.action.openings.topic: ("trajectory_msgs/msg/JointTrajectory",),
+    }
+
+
+def _usable(bag: Bag, topics: Mapping[str, Collection[str]], progress: Progress) -> Iterator[Recorded]:
     span_ns = max(bag.ended_ns - bag.started_ns, 1)
-    for item in bag.messages(set(topics)):
+    for item in bag.messages(topics):
         progress((item.time_ns - bag.started_ns) / span_ns)
         yield item
 

@@ -12,8 +12,10 @@ from typing import Any
 import rerun as rr
 from rich.console import Console
 from rich.progress import Progress
+from sensor_msgs.msg import Image
 
 from harmowam_bringup.bags.bag import Bag
+from harmowam_bringup.bags.message_types import IMAGES, type_of
 from harmowam_bringup.bags.problems import print_problems
 from harmowam_bringup.watch.blueprint import watch_blueprint
 from harmowam_bringup.watch.feeds import PERIOD_S, Feed, feeds, show, with_compressed
@@ -65,9 +67,10 @@ def _watch_graph(shown: dict[str, Feed], log: RerunLog, seconds: float, console:
 
 
 def _watch_bag(path: Path, shown: dict[str, Feed], log: RerunLog, console: Console) -> None:
+    kinds = {topic: IMAGES if feed.kind is Image else (type_of(feed.kind),) for topic, feed in shown.items()}
     with Bag(path) as bag, Progress(console=console, transient=True) as progress:
         bar = progress.add_task("reading", total=max(1, bag.ended_ns - bag.started_ns))
-        for topic, time_ns, message in thinned(((item.topic, item.time_ns, item.message) for item in bag.messages(set(shown))), shown):
+        for topic, time_ns, message in thinned(((item.topic, item.time_ns, item.message) for item in bag.messages(kinds)), shown):
             show(shown[topic], log, topic, message, time_ns)
             progress.update(bar, completed=time_ns - bag.started_ns)
         problems, started_ns = list(bag.problems), bag.started_ns
