@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,30 @@ def test_a_steady_camera_gives_unbroken_rows(hz: float) -> None:
     jitter = np.random.default_rng(0).normal(0, 0.002, 300)
     picked = [row for k in range(300) for row in pace.see(round((k / hz + jitter[k]) * 1e9), 0)]
     assert all(follows for _, _, follows in picked[1:]) and len(picked) >= 0.9 * 300 / max(hz, 10.0) * 10.0 * 0.98
+
+
+@pytest.mark.parametrize(("bad", "lost", "broken"), [((), 0, []), ((100,), 0, []), (range(100, 300), 1, [34])])
+@pytest.mark.parametrize("jump_s", [-20, 3000])
+def test_a_bad_stamp_costs_itself_and_a_set_clock_a_gap(bad: Sequence[int], lost: int, broken: list[int], jump_s: int) -> None:
+    pace, picked = Pace(0.1), []
+    for k in range(300):
+        time_ns = START_NS + k * 10**9 // 30
+        picked += list(pace.see(time_ns + (k in bad) * jump_s * 10**9, time_ns))
+    picked += list(pace.end())
+    assert 101 - lost <= len(picked) <= 101
+    assert [k for k, (_, _, follows) in enumerate(picked) if k and not follows] == broken
+
+
+def test_a_clock_that_was_set_back_ends_a_rollout_and_no_more(tmp_path: Path) -> None:
+    items = demonstration(success=None, camera_hz=10.0)
+    for _, time_ns, message in items:
+        if time_ns > START_NS + 6 * 10**9 and hasattr(message, "header"):
+            message.header.stamp.sec -= 30
+    code, report, output = convert(tmp_path / "set", by_mcap(tmp_path / "set.mcap", items), "--successful")
+    assert code == 0, output
+    first, second = report["bags"][0]["rollouts"]
+    assert first["rows"] + second["rows"] > 100
+    assert {p["count"] for p in report["bags"][0]["problems"] if p["trouble"] == "out of order"} == {1}
 
 
 def test_labels_are_shown_and_exported(bag: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,18 @@ def test_stamps_are_watched(tmp_path: Path) -> None:
         Trouble.OUT_OF_ORDER: (JOINTS, 1, states[40][1]),
         Trouble.GAP: (JOINTS, 1, states[50][1]),
     }
+
+
+@pytest.mark.parametrize(("bad", "count"), [((30,), 1), (range(30, 80), 1), ((30, 40), 2)])
+@pytest.mark.parametrize("jump_s", [-20, 3000])
+def test_a_jump_of_stamps_is_told_from_a_clock_that_was_set(bad: Sequence[int], count: int, jump_s: int, tmp_path: Path) -> None:
+    states = [item for item in items(80) if item[0] == JOINTS]
+    for k in bad:
+        states[k][2].header.stamp.sec += jump_s
+    with Bag(by_mcap(tmp_path / "a.mcap", states)) as bag:
+        list(bag.messages())
+        [problem] = bag.problems
+    assert (problem.trouble, problem.count, problem.time_ns) == (Trouble.OUT_OF_ORDER, count, states[30][1])
 
 
 def test_malformed_messages_are_counted_and_left_out(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harmowam_bringup.bags.bag import Bag, Recorded
 from harmowam_bringup.bags.message_types import IMAGES
 from harmowam_bringup.bags.problems import Trouble
+from harmowam_bringup.bags.stamps import Jump, JumpWatch
 from harmowam_core.cell import Cell
 from harmowam_core.contract import Contract
 from harmowam_core.kinematics import Kinematics
@@ -127,16 +128,21 @@ class Pace:
 
     def __init__(self, period_s: float) -> None:
         self._period_ns = round(period_s * 1e9)
-        self._last_ns: int | None = None
+        self._last: tuple[int, int] | None = None  # stamp, recorded
         self._candidate: tuple[int, int] | None = None
+        self._jumps = JumpWatch()
 
     def see(self, stamp_ns: int, time_ns: int) -> Iterator[tuple[int, int, bool]]:
-        """The next image; yields (stamp, recorded, whether it follows without a gap) of those picked, never of stamps that go back."""
-        if self._last_ns is None:
+        """The next image; yields (stamp, recorded, whether it follows without a gap) of those picked.
+
+        Stamps that go back are passed over, and bad ones; after a clock was set, it begins anew.
+        """
+        jump = self._jumps.see(stamp_ns, time_ns, *self._last) if self._last else Jump.SET
+        if self._last is None or jump is Jump.SET:
             yield self._pick((stamp_ns, time_ns))
             return
-        candidate, due_ns = self._candidate, self._last_ns + self._period_ns
-        if stamp_ns <= (candidate[0] if candidate else self._last_ns):
+        candidate, due_ns = self._candidate, self._last[0] + self._period_ns
+        if jump is Jump.ALONE or stamp_ns <= (candidate or self._last)[0]:
             return
         if candidate is not None and stamp_ns >= due_ns and due_ns - candidate[0] <= min(stamp_ns - due_ns, self._period_ns // 2):
             yield self._pick(candidate)
@@ -148,13 +154,13 @@ class Pace:
 
     def end(self) -> Iterator[tuple[int, int, bool]]:
         """What is left when no image will come."""
-        if self._candidate is not None and self._last_ns is not None and self._candidate[0] - self._last_ns > self._period_ns // 2:
+        if self._candidate is not None and self._last is not None and self._candidate[0] - self._last[0] > self._period_ns // 2:
             yield self._pick(self._candidate)
 
     def _pick(self, image: tuple[int, int]) -> tuple[int, int, bool]:
         stamp_ns, time_ns = image
-        follows = self._last_ns is not None and abs(stamp_ns - self._last_ns - self._period_ns) <= self._period_ns // 2
-        self._last_ns, self._candidate = stamp_ns, None
+        follows = self._last is not None and abs(stamp_ns - self._last[0] - self._period_ns) <= self._period_ns // 2
+        self._last, self._candidate = image, None
         return stamp_ns, time_ns, follows
 
 
