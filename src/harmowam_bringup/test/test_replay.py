@@ -17,7 +17,7 @@ from harmowam_bringup.bags.bag import Bag
 from harmowam_bringup.bags.demonstrations import demonstrate, write_demonstrations
 from harmowam_bringup.cli import app
 from harmowam_bringup.replay.measures import action_errors, image_errors, summarise_gate
-from harmowam_bringup.replay.recorded import NothingToReplayError, number_tasks, read_recorded
+from harmowam_bringup.replay.recorded import NothingToReplayError, number_tasks, onward_ns, read_recorded
 from harmowam_bringup.replay.stack import Digest, Stack
 from harmowam_core.cell import load_cell
 from harmowam_core.contract import load_contract
@@ -80,6 +80,10 @@ def test_gaps_cost_their_observations_and_are_reported(bag: Path, shown: Rollout
 
 def test_tasks_are_told_apart() -> None:
     assert number_tasks(["", "a", "a", "", "a", "b", ""]).tolist() == [0, 1, 1, 0, 2, 3, 0]
+
+
+def test_stamps_go_on_where_a_clock_was_set_back() -> None:
+    assert onward_ns([(50, 0), (60, 11), (20, 20), (30, 31), (90, 40)]) == [50, 60, 69, 79, 139]
 
 
 def test_missing_topics_are_named(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:

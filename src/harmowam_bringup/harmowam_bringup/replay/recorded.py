@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from harmowam_bringup.auditor.from_bag import audit_bag
 from harmowam_bringup.bags.bag import Bag
-from harmowam_bringup.bags.rows import Progress, Rows, read_rows
+from harmowam_bringup.bags.rows import Progress, read_rows
 from harmowam_bringup.bags.stamps import PLAUSIBLE_MS
 from harmowam_core import topics
 from harmowam_core.contract import Contract
@@ -60,7 +61,11 @@ def read_recorded(
     cell = preset.load_cell()
     with Bag(path) as bag:
         found = read_rows(bag, contract, preset, Kinematics(cell), progress)
-        observations = [replace(row.observation, instruction=instruction or row.observation.instruction) for row in found.rows]
+        stamps_ns = onward_ns([(row.observation.stamp_ns, row.time_ns) for row in found.rows])
+        observations = [
+            replace(row.observation, stamp_ns=stamp_ns, instruction=instruction or row.observation.instruction)
+            for row, stamp_ns in zip(found.rows, stamps_ns, strict=True)
+        ]
         tasks = number_tasks([observation.instruction for observation in observations])
         if len(observations) < 2 or not tasks.any():
             without = (
@@ -72,7 +77,7 @@ def read_recorded(
         auditor: dict[str, Any] | None = audit_bag(path, cell)
     except ValueError:  # no commands were recorded: there is nothing to judge
         auditor = None
-    executed = _executed(found, contract.period_s)
+    executed = _executed(observations, found.commanded(contract.period_s))
     moved = np.linalg.norm(np.ptp(executed.positions, axis=0), axis=-1)  # (A,)
     working = np.flatnonzero(moved > WORKING_M)
     labels = interaction_labels(executed.grippers.astype(np.float32), executed.positions.astype(np.float32))
@@ -92,11 +97,22 @@ def number_tasks(instructions: list[str]) -> NDArray[np.int64]:
     return numbers
 
 
-def _executed(found: Rows, period_s: float) -> PosePath:
-    observations = [row.observation for row in found.rows]
+def onward_ns(times_ns: Sequence[tuple[int, int]]) -> list[int]:
+    """Stamps that only go on, of (stamp, recorded): after a clock was set back, they are moved on by what the recorder's clock says."""
+    found: list[int] = []
+    offset_ns = last_time_ns = 0
+    for stamp_ns, time_ns in times_ns:
+        if found and stamp_ns + offset_ns <= found[-1]:
+            offset_ns = found[-1] + max(time_ns - last_time_ns, 1) - stamp_ns
+        found.append(stamp_ns + offset_ns)
+        last_time_ns = time_ns
+    return found
+
+
+def _executed(observations: Sequence[Observation], commanded: NDArray[np.float32]) -> PosePath:
     stamps = np.array([o.stamp_ns for o in observations], np.int64)
     positions, orientations = (np.array([getattr(o, name) for o in observations], np.float64) for name in ("ee_position", "ee_orientation"))
-    return PosePath(stamps, positions, orientations, found.commanded(period_s).astype(np.float64))
+    return PosePath(stamps, positions, orientations, commanded.astype(np.float64))
 
 
 def _latencies_ms(bag: Bag) -> dict[str, list[float]]:
