@@ -168,6 +168,18 @@ def test_no_damage_makes_the_reader_crash(data: st.DataObject, layout: str, tmp_
     shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("layout", ["humble MESSAGE in 1", "rosbags mcap message", "rosbags sqlite3 message"])
+def test_compressed_messages_need_no_metadata(layout: str, tmp_path: Path) -> None:
+    folder = LAYOUTS[layout](tmp_path)
+    with Bag(folder) as bag:
+        expected = contents(bag)
+    (folder / "metadata.yaml").unlink()
+    [file] = folder.iterdir()
+    for path in (folder, file):
+        with Bag(path) as bag:
+            assert contents(bag) == expected and len(expected) == len(ITEMS)
+
+
 def test_a_bag_without_metadata_or_with_a_file_missing(tmp_path: Path) -> None:
     folder = by_humble(tmp_path / "bag", ITEMS, files=3)
     (folder / "bag_1.db3").unlink()

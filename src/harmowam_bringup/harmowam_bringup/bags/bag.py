@@ -31,6 +31,8 @@ from harmowam_bringup.bags.stamps import SENSED, StampWatch, stamp_of
 
 OPENERS: dict[str, Callable[[Path, Problems], Source]] = {".mcap": McapSource, ".db3": SqliteSource}
 COMPRESSED_FILE = ".zstd"
+ZSTD = b"\x28\xb5\x2f\xfd"
+"""How compressed data begin, and no serialized message does."""
 FOREVER_NS = 2**63 - 1
 BLOCK = 2**20
 
@@ -80,7 +82,6 @@ class Bag:
         self._refused: set[str] = set()
         try:
             metadata, files = self._find()
-            self._compressed_messages = str(metadata.get("compression_mode", "")).lower() == "message"
             self._sources = [source for file in files if (source := self._open(file)) is not None]
             if not self._sources:
                 found = "; ".join(problem.text for problem in self.problems) or "it has no .mcap or .db3 file"
@@ -164,14 +165,18 @@ class Bag:
 
         streams = [of(source) for source in self._sources]
         stream = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda item: item[1])
-        return self._decompressed(stream) if self._compressed_messages else stream
+        return self._decompressed(stream)
 
     def _decompressed(self, stream: Iterator[tuple[Channel, int, bytes | memoryview]]) -> Iterator[tuple[Channel, int, bytes | memoryview]]:
+        """Messages that were compressed one by one tell so themselves."""
         for channel, time_ns, data in stream:
-            try:
-                yield channel, time_ns, zstandard.ZstdDecompressor().decompressobj().decompress(data)
-            except zstandard.ZstdError as error:
-                self.problems.add(Trouble.MALFORMED, channel.topic, f"a message cannot be decompressed: {error}", time_ns)
+            if data[:4] == ZSTD:
+                try:
+                    data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
+                except zstandard.ZstdError as error:
+                    self.problems.add(Trouble.MALFORMED, channel.topic, f"a message cannot be decompressed: {error}", time_ns)
+                    continue
+            yield channel, time_ns, data
 
     def _decoder(self, channel: Channel, wanted: Collection[str]) -> Decoder | None:
         if wanted and (why := _unfit(channel, wanted)):
