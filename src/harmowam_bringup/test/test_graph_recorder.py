@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import rclpy
 import yaml
+from sensor_msgs.msg import Image
 from typer.testing import CliRunner
 
 from harmowam_bringup.bags.bag import Bag
@@ -24,11 +25,11 @@ from harmowam_bringup.bags.record import describe
 from harmowam_bringup.cli import app
 from harmowam_bringup.session import free_domain, isolated_environment
 from harmowam_core import topics
-from harmowam_core.messages import camera_info_from, image_from_message
+from harmowam_core.messages import camera_info_from, depth_to_message, image_from_message
 from harmowam_core.qos import SENSOR
 from harmowam_core.testing import FakeCell
 
-IMAGE = topics.camera_image("scene")
+IMAGE, DEPTH = topics.camera_image("scene"), "/camera/scene/depth/image_rect_raw"
 
 
 @pytest.fixture
@@ -56,12 +57,14 @@ def record(cell: FakeCell, folder: Path, *options: str) -> subprocess.Popen[str]
 @pytest.mark.parametrize("options", [(), ("--compress-images", "jpeg", "--all")])
 def test_what_was_sent_is_in_the_bag(options: tuple[str, ...], cell: FakeCell, tmp_path: Path) -> None:
     infos = cell.create_publisher(type(camera_info_from(cell.cell.cameras[0], 0)), topics.camera_info("scene"), SENSOR)
+    depth = cell.create_publisher(Image, DEPTH, SENSOR)
     cell.set_task(1, "put the lime on the plate")  # latched: it was given before the recorder came
     with record(cell, tmp_path / "bag", *options) as process:
         stamps = []
         for k in range(20):
             stamps.append(cell.sense(grey=10 * k))
             infos.publish(camera_info_from(cell.cell.cameras[0], stamps[-1]))
+            depth.publish(depth_to_message(np.full((4, 5), k, np.uint16), stamps[-1], "scene"))
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM if options else signal.SIGINT)
         output, _ = process.communicate(timeout=30)
@@ -70,6 +73,8 @@ def test_what_was_sent_is_in_the_bag(options: tuple[str, ...], cell: FakeCell, t
     with Bag(tmp_path / "bag") as bag:
         images = {item.stamp_ns: image_from_message(item.message) for item in bag.messages([image])}
         assert list(images) == stamps and [round(float(np.mean(pixels))) for pixels in images.values()] == [10 * k for k in range(20)]
+        if options:  # what is no colour is stored as it came
+            assert [item.message.data[0] for item in bag.messages([DEPTH])] == list(range(20)) and f"{DEPTH}/compressed" not in bag.topics
         joints = list(bag.messages([topics.JOINT_STATES]))
         assert [item.stamp_ns for item in joints] == stamps and all(0 <= item.time_ns - item.stamp_ns < 10**9 for item in joints)
         assert bag.topics[topics.TASK].count == 1

@@ -17,7 +17,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage
 
 from harmowam_bringup.bags.bag_writer import BagWriter, RecordedTopic
-from harmowam_bringup.bags.message_types import MalformedError, UnknownTypeError, decoder, message_class
+from harmowam_bringup.bags.message_types import IMAGES, MalformedError, UnknownTypeError, decoder, message_class
 from harmowam_core import topics
 from harmowam_core.cell import Cell
 from harmowam_core.contract import Contract
@@ -25,8 +25,9 @@ from harmowam_core.messages import image_from_message
 from harmowam_core.observation_feed import COMPRESSED
 from harmowam_core.stages import Expert, StageError
 
-IMAGE, CAMERA_INFO, TASK = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "harmowam_msgs/msg/Task"
-LARGE = (IMAGE, "sensor_msgs/msg/CompressedImage", "harmowam_msgs/msg/Imagination")
+IMAGE, COMPRESSED_IMAGE = IMAGES
+CAMERA_INFO, TASK = "sensor_msgs/msg/CameraInfo", "harmowam_msgs/msg/Task"
+LARGE = (*IMAGES, "harmowam_msgs/msg/Imagination")
 LARGE_DEPTH, DEPTH = 90, 500
 """Messages that may wait for the recorder: three seconds of images, more of all else."""
 DISCOVERY_S, FLUSH_S, TAKE_S = 0.5, 0.1, 0.01
@@ -80,13 +81,13 @@ class GraphRecorder:
     Messages are taken from a node of its own, which no executor waits for: a hundred times a second all that came, instead of one wait
     for every message, which takes twice the processor time. DDS notes when each of them came.
 
-    wanted: topics to record, None for all; jpeg: store images compressed, on <topic>/compressed.
+    wanted: topics to record, None for all; jpeg: store images compressed, on <topic>/compressed, if they are colour or grey of 8 bits.
     """
 
     def __init__(self, node: Node, writer: BagWriter, wanted: Collection[str] | None, *, jpeg: bool = False) -> None:
         self._node, self._writer, self._wanted, self._jpeg = node, writer, wanted, jpeg
         self._entries: dict[str, _Entry] = {}
-        self._channels: dict[str, int] = {}
+        self._channels: dict[str, int] = {}  # by the name stored
         self._unusable: set[str] = set()
         self.counters: dict[str, Counter] = {}
         self._calibration: dict[str, Any] = {}
@@ -136,15 +137,15 @@ class GraphRecorder:
     def _subscribe(self, name: str, msgtype: str, profile: tuple[Any, Any], offered: list[QoSProfile]) -> _Entry:
         large = msgtype in LARGE
         jpeg = self._jpeg and msgtype == IMAGE
-        if name not in self.counters:
-            stored, kind = (name + COMPRESSED, "sensor_msgs/msg/CompressedImage") if jpeg else (name, msgtype)
-            topic = RecordedTopic(stored, kind, tuple(qos_to_yaml(qos) for qos in offered), large)
-            self._channels[name] = self._writer.add_topic(topic)
-            self.counters[name] = Counter(publishers=len(offered))
-        counter, channel = self.counters[name], self._channels[name]
-        store: Store = partial(self._writer.write, channel)
-        if jpeg:
-            store = self._compressor(name, store)
+        counter = self.counters.setdefault(name, Counter(publishers=len(offered)))
+
+        def storing(stored: str, kind: str) -> Store:
+            if stored not in self._channels:
+                topic = RecordedTopic(stored, kind, tuple(qos_to_yaml(qos) for qos in offered), large)
+                self._channels[stored] = self._writer.add_topic(topic)
+            return partial(self._writer.write, self._channels[stored])
+
+        store = self._compressor(name, storing) if jpeg else storing(name, msgtype)
         note = {CAMERA_INFO: self._note_calibration, TASK: self._note_task}.get(msgtype)
 
         def receive(data: bytes, info: Mapping[str, int]) -> None:
@@ -164,7 +165,8 @@ class GraphRecorder:
         clock = self._node.get_clock()
         return clock.now().nanoseconds if clock.ros_time_is_active else info["received_timestamp"] or clock.now().nanoseconds
 
-    def _compressor(self, name: str, store: Store) -> Store:
+    def _compressor(self, name: str, storing: Callable[[str, str], Store]) -> Store:
+        """Stores images compressed, but as they came where that cannot be done: depth, say."""
         decode = decoder(IMAGE)
 
         def compress(received_ns: int, sent_ns: int, data: bytes) -> None:
@@ -172,13 +174,15 @@ class GraphRecorder:
                 message = decode(data)
                 image = image_from_message(message)
             except (MalformedError, StageError) as error:
-                self._node.get_logger().error(f"{name}: {error}", throttle_duration_sec=5.0)
+                if name not in self._channels:
+                    self._node.get_logger().warning(f"{name} is not compressed: {error}")
+                storing(name, IMAGE)(received_ns, sent_ns, data)
                 return
             _, packed = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
             result = CompressedImage(format="rgb8; jpeg compressed bgr8", data=array("B", packed.tobytes()))
             result.header.stamp.sec, result.header.stamp.nanosec = message.header.stamp.sec, message.header.stamp.nanosec
             result.header.frame_id = message.header.frame_id
-            store(received_ns, sent_ns, serialize_message(result))
+            storing(name + COMPRESSED, COMPRESSED_IMAGE)(received_ns, sent_ns, serialize_message(result))
 
         return compress
 
