@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,12 +26,16 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
+from harmowam_bringup.bags.bag import Bag
+from harmowam_bringup.bags.message_types import MalformedError, definition_of
 from harmowam_bringup.cli import main
 from harmowam_bringup.replay import play
 from harmowam_bringup.startup import MODELS
 from harmowam_core import topics
+from harmowam_core.cell import load_cell
 from harmowam_core.messages import image_from_message, stamp_from_message, task_to_message
 from harmowam_core.status import Outcome, Task
 from harmowam_core.testing import spinning
@@ -162,6 +167,30 @@ def test_compressed_images_another_clock_and_a_task_that_runs_already(graph: Gra
     assert -0.02 < median_late_s(graph.of(SCENE)) < 0.5
     assert min(stamp_from_message(m.header.stamp) for _, m in graph.of(JOINTS)) > START_NS + 1.4e9
     assert graph.goals == [WORDS]
+
+
+def test_what_must_be_read_is_decoded_by_the_bags_definitions(tmp_path: Path) -> None:
+    image = SCENE + "/compressed"
+    swapped = "string format\nstd_msgs/Header header\nuint8[] data\n" + definition_of("sensor_msgs/msg/CompressedImage").split("data\n")[1]
+    bag = by_mcap(tmp_path / "run.mcap", recorded(compressed=True), definitions={"sensor_msgs/msg/CompressedImage": swapped})
+    with Bag(bag) as recording:
+        playlist = play.Playlist.of(recording, CONTRACT, load_cell())
+        assert set(playlist.decoders) == {image, TASK}
+        with pytest.raises(MalformedError):  # written in the order of the installed definition
+            playlist.decoders[image](next(recording.raw([image])).data)
+    bag = by_mcap(tmp_path / "other.mcap", [(n, t, String() if n == TASK else m) for n, t, m in recorded()])
+    with Bag(bag) as recording:
+        playlist = play.Playlist.of(recording, CONTRACT, load_cell())
+        assert [problem.topic for problem in recording.problems] == [TASK]
+        with pytest.raises(ValueError, match="no task"):
+            playlist.require(recording, "")
+
+
+def test_a_late_player_spins_all_the_same() -> None:
+    spun: list[float] = []
+    player: Any = SimpleNamespace(_now_ns=lambda: 10, _graph=SimpleNamespace(spin_once=spun.append))
+    play.Player._wait_until(player, 5)
+    assert spun == [0.0]
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,11 @@ class Bag:
                 watches[channel.topic].see(stamp_ns if channel.msgtype in SENSED else None, time_ns)
             yield Recorded(channel.topic, time_ns, stamp_ns, message)
 
+    def decoder(self, topic: str, wanted: Collection[str]) -> Decoder | None:
+        """What decodes a recorded topic's raw messages; None, which is reported, if its type is not ``wanted`` or nobody knows it."""
+        channels = (channel for source in self._sources for channel in source.channels.values() if channel.topic == topic)
+        return self._decoder(next(channels), wanted)
+
     def _stream(self, topics: Collection[str] | None, start_ns: int, end_ns: int) -> Iterator[tuple[Channel, int, bytes | memoryview]]:
         def of(source: Source) -> Iterator[tuple[Channel, int, bytes | memoryview]]:
             wanted = {number for number, channel in source.channels.items() if topics is None or channel.topic in topics}

@@ -17,9 +17,10 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from harmowam_bringup.bags.bag import Bag, Raw, Topic
-from harmowam_bringup.bags.message_types import MalformedError, UnknownTypeError, decoder, message_class
+from harmowam_bringup.bags.message_types import Decoder, MalformedError, UnknownTypeError, message_class
 from harmowam_bringup.bags.problems import Trouble, print_problems
 from harmowam_bringup.bags.progress import following
+from harmowam_bringup.bags.rows import message_types
 from harmowam_bringup.cli import Json, Preset, _console, _reported, _write
 from harmowam_bringup.dds import expect_large_images
 from harmowam_bringup.session import ANSWER_S, GraphClient, GraphError
@@ -89,6 +90,7 @@ class Playlist:
     parts: dict[str, Part]
     sensors: tuple[str, ...]
     task: str
+    decoders: dict[str, Decoder]  # of the task and of what plays unpacked
 
     @classmethod
     def of(cls, bag: Bag, contract: Contract, cell: Cell) -> Playlist:
@@ -97,19 +99,25 @@ class Playlist:
         images = {source.topic for source in observation.images.values()}
         sensors = {observation.joints.topic, *images}
         own_name = {*sensors, *ROBOT, *(topics.camera_info(camera.name) for camera in cell.cameras)}
-        parts = {}
+        parts, decoders, kinds = dict[str, Part](), dict[str, Decoder](), message_types(contract)
         for name, topic in bag.topics.items():
             image = name.removesuffix(COMPRESSED)
             if name in NEVER_PLAYED or not topic.count:
                 continue
+            unpacked = image in images and image not in bag.topics
+            if name == observation.instruction.topic or unpacked:
+                decode = bag.decoder(name, kinds[name])
+                if decode is None:
+                    continue
+                decoders[name] = decode
             if name in own_name:
                 parts[name] = Part(name, topic.msgtype, SENSOR if name in sensors else _profile(topic))
             elif image in images:
-                if image not in bag.topics:
+                if unpacked:
                     parts[name] = Part(image, "sensor_msgs/msg/Image", SENSOR, unpacked=True)
             else:
                 parts[name] = Part(RECORDED + name, topic.msgtype, _profile(topic))
-        return cls(parts, tuple(sorted(sensors)), observation.instruction.topic)
+        return cls(parts, tuple(sorted(sensors)), observation.instruction.topic, decoders)
 
     def require(self, bag: Bag, instruction: str) -> None:
         """ValueError names the sensors that were not recorded, or says that there is no task."""
@@ -200,8 +208,13 @@ class Player:
         self._clock.publish(message)
 
     def _wait_until(self, time_ns: int) -> None:
-        while (left_s := (time_ns - self._now_ns()) * 1e-9) > 0:
-            self._graph.spin_once(min(left_s, CLOCK_S))
+        """Spins at least once: a player that is late still tells the time and hears how its goals fare."""
+        left_s = (time_ns - self._now_ns()) * 1e-9
+        while True:
+            self._graph.spin_once(min(max(left_s, 0.0), CLOCK_S))
+            left_s = (time_ns - self._now_ns()) * 1e-9
+            if left_s <= 0:
+                return
 
     def _other_clock_ns(self) -> int:
         """How far stamps are from when they were recorded, if that is more than latency can explain."""
@@ -229,7 +242,7 @@ class Player:
         return True
 
     def _unpacked(self, item: Raw) -> Image:
-        message = decoder(item.msgtype)(item.data)
+        message = self._playlist.decoders[item.topic](item.data)
         header = message.header
         return image_to_message(image_from_message(message), stamp_from_message(header.stamp), header.frame_id)
 
@@ -244,7 +257,7 @@ class Player:
 
     def _follow_task(self, item: Raw) -> None:
         try:
-            task = decoder(item.msgtype)(item.data)
+            task = self._playlist.decoders[item.topic](item.data)
         except MalformedError as error:
             self._bag.problems.add(Trouble.MALFORMED, item.topic, str(error), item.time_ns)
             return
