@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 from harmowam_bringup.bags.bag import Bag
 from harmowam_bringup.bags.demonstrations import demonstrate, write_demonstrations
 from harmowam_bringup.cli import app
-from harmowam_bringup.replay.measures import action_errors, image_errors, summarise_gate
+from harmowam_bringup.replay.command import Run
+from harmowam_bringup.replay.measures import action_errors, image_errors, judge, summarise_actions, summarise_gate
 from harmowam_bringup.replay.recorded import NothingToReplayError, number_tasks, onward_ns, read_recorded
+from harmowam_bringup.replay.report import SHOWN_FRAMES, _picture
 from harmowam_bringup.replay.stack import Digest, Stack
 from harmowam_core.cell import load_cell
 from harmowam_core.contract import load_contract
@@ -120,6 +122,24 @@ def test_errors_are_the_distances_from_what_was_executed(bag: Path) -> None:
     assert len(action_errors(late, recorded.executed, recorded.working).position_m) == 3
 
 
+def test_nothing_is_invented_where_nothing_was_recorded(bag: Path, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_recorded(bag, CONTRACT, PRESET)
+    chunk = replace(_chunk(whole.executed), stamp_ns=int(whole.executed.times_ns[14]))
+    _without(monkeypatch, lambda topic, at_s: topic == CONTRACT.observation.images["scene"].topic and 1.75 < at_s < 2.25)
+    recorded = read_recorded(bag, CONTRACT, PRESET)
+    lost = np.isin(chunk.stamp_ns + 100_000_000 * np.arange(1, 13), recorded.executed.times_ns, invert=True)
+    assert lost.sum() == 5
+    errors = action_errors(chunk, recorded.executed, recorded.working)
+    for values in (errors.position_m, errors.rotation_rad, errors.gripper_wrong):
+        assert (np.isnan(values) == lost).all()
+    figures = summarise_actions([errors])
+    assert figures["steps"] == 1 and figures["position_cm"] == pytest.approx(100 * np.nanmean(errors.position_m), abs=1e-3)
+    some = replace(recorded, tasks=np.where(np.arange(len(recorded.tasks)) < 15, 1, 0))
+    judged = judge(list(stack.run(some, 14, 0, 1))[-1], recorded, None)
+    came = [frame is not None for frame in _picture(Run("", recorded, [judged], {}), 0)["came"]]
+    assert came == [not np.isnan(judged.ssim[k - 1]) for k in SHOWN_FRAMES] == [True, False, True, True]
+
+
 def test_image_errors_leave_out_what_did_not_come() -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (3, 64, 80, 3), dtype=np.uint8)
@@ -210,7 +230,6 @@ def test_bad_input_ends_with_what_to_do(tmp_path: Path, bag: Path) -> None:
 
 
 def test_gate_figures_count_changes_and_chatter(bag: Path, stack: Stack) -> None:
-    from harmowam_bringup.replay.measures import judge
     from harmowam_core.stages import Phase
 
     recorded = read_recorded(bag, CONTRACT, PRESET)

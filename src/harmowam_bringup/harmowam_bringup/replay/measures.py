@@ -12,17 +12,18 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from harmowam_bringup.replay.recorded import Recorded
 from harmowam_bringup.replay.stack import Step
-from harmowam_core.stages import ActionChunk, Expert, UInt8
+from harmowam_core.stages import ActionChunk, Expert, Imagination, UInt8
 from harmowam_gate.pose_path import PosePath
 
 Float64 = NDArray[np.float64]
 CHATTER_S = 0.5  # a phase that lasts less is chatter
+GAP_PERIODS = 1.5  # between rows further apart, nobody knows what was executed
 SAME_FRAME = 0.35  # share of the frame period by which a row may miss an imagined frame's time
 
 
 @dataclass(frozen=True)
 class ActionErrors:
-    """Of one chunk against what was executed, for the K targets that were still recorded and the working arms.
+    """Of one chunk against what was executed, for the K targets until the recording's end and the working arms; NaN where it has a gap.
 
     position_m, rotation_rad: (K,) means over the arms; gripper_wrong: (K,) share of the arms told the other half of the opening.
     """
@@ -50,17 +51,20 @@ class StepErrors:
 
 
 def action_errors(chunk: ActionChunk, executed: PosePath, arms: NDArray[np.int64]) -> ActionErrors:
-    """Compare a chunk with the executed poses at the times its targets are due."""
-    due = PosePath.of(chunk)
-    due_ns = due.times_ns[due.times_ns <= executed.times_ns[-1]]
+    """Compare a chunk with the executed poses at the times its targets are due; NaN in gaps of the recording."""
+    due, stamps = PosePath.of(chunk), executed.times_ns
+    due_ns = due.times_ns[due.times_ns <= stamps[-1]]
     if not len(due_ns):
         nothing = np.zeros(0)
         return ActionErrors(nothing, nothing, nothing)
     k, was = len(due_ns), executed.at(due_ns)
-    position = np.linalg.norm(due.positions[:k] - was.positions, axis=-1)[:, arms]
+    position = np.linalg.norm(due.positions[:k] - was.positions, axis=-1)[:, arms].mean(1)
     cosine = np.abs(np.sum(due.orientations[:k] * was.orientations, axis=-1))[:, arms]
-    wrong = ((due.grippers[:k] > 0.5) != (was.grippers > 0.5))[:, arms]
-    return ActionErrors(position.mean(1), 2 * np.arccos(np.clip(cosine, 0, 1)).mean(1), wrong.mean(1))
+    wrong = ((due.grippers[:k] > 0.5) != (was.grippers > 0.5))[:, arms].mean(1)
+    after = np.clip(np.searchsorted(stamps, due_ns), 1, len(stamps) - 1)
+    unknown = np.where(stamps[after] - stamps[after - 1] > GAP_PERIODS * chunk.period_s * 1e9, np.nan, 0.0)
+    unknown[stamps[after] == due_ns] = 0.0
+    return ActionErrors(position + unknown, 2 * np.arccos(np.clip(cosine, 0, 1)).mean(1) + unknown, wrong + unknown)
 
 
 def image_errors(imagined: UInt8, came: Sequence[UInt8 | None]) -> tuple[Float64, Float64]:
@@ -74,17 +78,20 @@ def image_errors(imagined: UInt8, came: Sequence[UInt8 | None]) -> tuple[Float64
     return psnr, ssim
 
 
-def judge(step: Step, recorded: Recorded, before: Step | None) -> StepErrors:
-    """All errors of one step; ``before`` is the step that came before in the same task, if any."""
-    imagination, stamps = step.imagination, recorded.executed.times_ns
-    period_ns = imagination.frame_period_s * 1e9
+def frames_that_came(imagination: Imagination, recorded: Recorded) -> list[UInt8 | None]:
+    """The scene at the times of imagined frames 1 to K, None where no image came then."""
+    stamps, period_ns = recorded.executed.times_ns, imagination.frame_period_s * 1e9
     wanted = imagination.stamp_ns + np.arange(1, len(imagination.frames)) * period_ns
     nearest = np.clip(np.searchsorted(stamps, wanted - period_ns / 2), 0, len(stamps) - 1)
-    came = [
+    return [
         recorded.observations[row].image("scene") if abs(stamps[row] - time) <= SAME_FRAME * period_ns else None
         for row, time in zip(nearest, wanted, strict=True)
     ]
-    psnr, ssim = image_errors(imagination.frames[1:], came)
+
+
+def judge(step: Step, recorded: Recorded, before: Step | None) -> StepErrors:
+    """All errors of one step; ``before`` is the step that came before in the same task, if any."""
+    psnr, ssim = image_errors(step.imagination.frames[1:], frames_that_came(step.imagination, recorded))
     experts = {expert: action_errors(chunk, recorded.executed, recorded.working) for expert, chunk in step.chunks.items()}
     return StepErrors(step, bool(recorded.labels[step.row]), experts, psnr, ssim, _seam_m(step, before, recorded.working))
 
@@ -103,15 +110,16 @@ def _seam_m(step: Step, before: Step | None, arms: NDArray[np.int64]) -> float:
 def summarise_actions(errors: Sequence[ActionErrors]) -> dict[str, float | None]:
     """Medians and 95th percentiles over steps of each chunk's mean; ``horizon``: at the last target of whole chunks."""
     whole = max((len(e.position_m) for e in errors), default=0)
-    full = [e for e in errors if len(e.position_m) == whole] if whole else []
-    position = [float(e.position_m.mean()) for e in full]
+    full = [e for e in errors if len(e.position_m) == whole and not np.isnan(e.position_m).all()]
+    position = [known_mean(e.position_m) for e in full]
+    at_horizon = [float(e.position_m[-1]) for e in full if not np.isnan(e.position_m[-1])]
     return {
         "steps": len(full),
         "position_cm": _percentile(position, 50, 100),
         "position_p95_cm": _percentile(position, 95, 100),
-        "position_at_horizon_cm": _percentile([float(e.position_m[-1]) for e in full], 50, 100),
-        "rotation_deg": _percentile([float(e.rotation_rad.mean()) for e in full], 50, 180 / np.pi),
-        "gripper_wrong": round(float(np.mean([e.gripper_wrong.mean() for e in full])), 4) if full else None,
+        "position_at_horizon_cm": _percentile(at_horizon, 50, 100),
+        "rotation_deg": _percentile([known_mean(e.rotation_rad) for e in full], 50, 180 / np.pi),
+        "gripper_wrong": round(float(np.mean([known_mean(e.gripper_wrong) for e in full])), 4) if full else None,
     }
 
 
@@ -170,6 +178,12 @@ def summarise(judged: Sequence[StepErrors], recorded: Recorded) -> dict[str, Any
         "auditor": recorded.auditor,
         "working_arms": [judged[0].step.chunks[Expert.REACTIVE].arms[arm] for arm in recorded.working],
     }
+
+
+def known_mean(values: Float64) -> float:
+    """The mean of what is not NaN; NaN if nothing is left."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _metres(cm: float | None) -> float | None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from harmowam_bringup.palette import CAME, EXPERT_COLOURS, IMAGINED, INK
 from harmowam_bringup.plots import ABOVE, figure_of, svg
-from harmowam_bringup.replay.measures import StepErrors
+from harmowam_bringup.replay.measures import StepErrors, known_mean
 from harmowam_core.stages import Expert
 
 
@@ -31,9 +31,9 @@ def errors_over_time(judged: Sequence[StepErrors]) -> str:
     times = _times_s(judged)
     _shade_interaction(axis, judged, times)
     for expert in Expert:
-        values = [100 * e.experts[expert].position_m.mean() if len(e.experts[expert].position_m) else np.nan for e in judged]
+        values = [100 * known_mean(e.experts[expert].position_m) for e in judged]
         axis.plot(times, values, color=EXPERT_COLOURS[expert], linewidth=1.1, label=expert.value)
-    chosen = [100 * e.chosen.position_m.mean() if len(e.chosen.position_m) else np.nan for e in judged]
+    chosen = [100 * known_mean(e.chosen.position_m) for e in judged]
     axis.plot(times, chosen, color=INK, linewidth=0, marker=".", markersize=4, label="chosen")
     axis.set(ylabel="error of the chunk (cm)", ylim=(0, None))
     axis.legend(**ABOVE, ncols=4)

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from harmowam_bringup.palette import CAME, EXPERT_COLOURS, IMAGINED
 from harmowam_bringup.pictures import data_uri, evenly
 from harmowam_bringup.replay import plots
-from harmowam_bringup.replay.measures import StepErrors
+from harmowam_bringup.replay.measures import StepErrors, frames_that_came, known_mean
 from harmowam_core.stages import Expert
 from harmowam_gate.labels import gripper_events
 
@@ -69,31 +69,26 @@ def decisive_moments(run: Run) -> list[tuple[int, str]]:
         if judged[k].step.expert is not judged[k - 1].step.expert:
             note(k, f"to {judged[k].step.expert.value}")
     for why, values in (
-        ("worst choice", [_mean(e.chosen.position_m) for e in judged]),
-        ("worst imagination", [-_mean(e.ssim) for e in judged]),
+        ("worst choice", [known_mean(e.chosen.position_m) for e in judged]),
+        ("worst imagination", [-known_mean(e.ssim) for e in judged]),
     ):
         if not np.isnan(values).all():
             note(int(np.nanargmax(values)), why)
     return sorted(found.items())
 
 
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
 def _picture(run: Run, index: int) -> dict[str, Any]:
-    """What was seen at a step, what was imagined for later, and what came then."""
+    """What was seen at a step, what was imagined for later, and what came then (None: nothing)."""
     errors: StepErrors = run.judged[index]
     step, seen = errors.step, run.recorded.observations
-    last = len(seen) - 1
-    error_m = _mean(errors.chosen.position_m)
+    came = frames_that_came(step.imagination, run.recorded)
+    error_m = known_mean(errors.chosen.position_m)
     frames = [k for k in SHOWN_FRAMES if k < len(step.imagination.frames)]
     return {
         "at_s": (step.imagination.stamp_ns - run.judged[0].step.imagination.stamp_ns) * 1e-9,
         "seen": data_uri(seen[step.row].image("scene"), 2),
         "imagined": [data_uri(step.imagination.frames[k]) for k in frames],
-        "came": [data_uri(seen[min(step.row + k, last)].image("scene")) for k in frames],
+        "came": [None if (image := came[k - 1]) is None else data_uri(image) for k in frames],
         "score": step.score,
         "expert": step.expert.value,
         "label": "interaction" if errors.interaction else "transit",
