@@ -61,6 +61,7 @@ def replay(
         raise typer.Exit(BAD_INPUT) from error
     if not runs:
         raise typer.Exit(BAD_INPUT)
+    from harmowam_bringup.bags.problems import print_problems
     from harmowam_bringup.replay.report import write_report
     from harmowam_bringup.summary import commit, new_results_dir, write_json
 
@@ -74,9 +75,9 @@ def replay(
     write_report(folder / "report.html", runs, list(left_out.values()), facts)
     console.print(_table(runs))
     for run in runs:
-        for problem in run.recorded.problems:
-            text = f"  {run.name}: {problem['topic']}: {problem['trouble']}, {problem['count']} times: {problem['text']}"
-            console.print(Text(text, style="yellow"))
+        if run.recorded.problems:
+            console.print(Text(run.name, style="yellow"))
+            print_problems(run.recorded.problems, run.recorded.started_ns, console)
     console.print(f"  {folder / 'replay.json'}\n  {folder / 'report.html'}")
     if json_file == "-":
         typer.echo(json.dumps(document, indent=2, allow_nan=False))
@@ -117,7 +118,12 @@ def _runs(
             problems, started_ns = (error.problems, error.started_ns) if isinstance(error, NothingToReplayError) else ([], 0)
             console.print(Text(str(error), style="red"))
             print_problems(problems, started_ns, console)
-            left_out[path] = {"bag": str(path), "error": str(error), "problems": [problem.to_json() for problem in problems]}
+            left_out[path] = {
+                "bag": str(path),
+                "error": str(error),
+                "started_ns": started_ns,
+                "problems": [problem.to_json() for problem in problems],
+            }
             continue
         read_s = time.perf_counter() - began_s
         digest = Digest()
@@ -143,7 +149,8 @@ def _runs(
             },
             **summarise(judged, recorded),
             "latencies_ms": _latencies(recorded, judged),
-            "problems": recorded.problems,
+            "started_ns": recorded.started_ns,
+            "problems": [problem.to_json() for problem in recorded.problems],
         }
         runs.append(Run(name, recorded, judged, figures))
     return runs

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harmowam_bringup.auditor.from_bag import audit_bag
 from harmowam_bringup.bags.bag import Bag
+from harmowam_bringup.bags.problems import Problem
 from harmowam_bringup.bags.rows import Progress, read_rows
 from harmowam_bringup.bags.stamps import PLAUSIBLE_MS
 from harmowam_core import topics
@@ -43,6 +44,7 @@ class Recorded:
     """
 
     path: Path
+    started_ns: int
     duration_s: float
     observations: list[Observation]
     tasks: NDArray[np.int64]
@@ -51,7 +53,7 @@ class Recorded:
     working: NDArray[np.int64]
     auditor: dict[str, Any] | None
     latencies_ms: dict[str, list[float]]
-    problems: list[dict[str, Any]]
+    problems: list[Problem]
 
 
 def read_recorded(
@@ -72,7 +74,7 @@ def read_recorded(
                 f"{len(observations)} usable observations" if len(observations) < 2 else "no task; say what was done with --instruction"
             )
             raise NothingToReplayError(f"{path} has {without}; topics: {', '.join(bag.topics) or 'none'}", bag)
-        latencies, problems, duration_s = _latencies_ms(bag), bag.problems.to_json(), bag.duration_s
+        latencies, problems, started_ns, duration_s = _latencies_ms(bag), list(bag.problems), bag.started_ns, bag.duration_s
     try:
         auditor: dict[str, Any] | None = audit_bag(path, cell)
     except ValueError:  # no commands were recorded: there is nothing to judge
@@ -82,8 +84,8 @@ def read_recorded(
     working = np.flatnonzero(moved > WORKING_M)
     labels = interaction_labels(executed.grippers.astype(np.float32), executed.positions.astype(np.float32))
     return Recorded(
-        path, duration_s, observations, tasks, executed, labels, working if len(working) else np.arange(len(moved)), auditor, latencies,
-        problems,
+        path, started_ns, duration_s, observations, tasks, executed, labels, working if len(working) else np.arange(len(moved)), auditor,
+        latencies, problems,
     )  # fmt: skip
 
 
