@@ -20,6 +20,8 @@ from harmowam_bringup.bags.rows import Pace
 from harmowam_bringup.cli import app
 from harmowam_core import topics
 from harmowam_core.cell import Cell
+from harmowam_core.messages import task_to_message
+from harmowam_core.status import Task
 from harmowam_gate.labels import interaction_labels
 from harmowam_training.dataset import load_corpus, split_paths
 
@@ -77,6 +79,17 @@ def test_what_is_left_out_is_said(bag: Path, tmp_path: Path) -> None:
     code, report, _ = convert(tmp_path / "other", unscored, "--successful", "--task", "pick_fruit")
     assert code == 0 and report["rollouts"] == {"pick_fruit": 1}
     assert convert(tmp_path / "other", bag)[0] == 2 and convert(tmp_path / "third", failed)[0] == 2
+
+
+def test_a_task_given_again_is_judged_for_itself(tmp_path: Path) -> None:
+    again_ns = START_NS + round(5.5e9)
+    again = (CONTRACT.observation.instruction.topic, again_ns, task_to_message(Task(again_ns, 2, WORDS)))
+    items = sorted([*demonstration(camera_hz=10.0), again], key=lambda item: item[1])
+    code, report, output = convert(tmp_path / "set", by_mcap(tmp_path / "again.mcap", items))
+    assert code == 0, output
+    [stored] = report["bags"][0]["rollouts"]
+    assert stored["start_s"] == pytest.approx(5.5, abs=0.11) and 58 <= stored["rows"] <= 61
+    assert ("the task was not completed", WORDS) in {(p["text"], p["topic"]) for p in report["bags"][0]["problems"]}
 
 
 def test_topics_of_other_types_are_named_and_do_without(tmp_path: Path) -> None:

@@ -81,7 +81,9 @@ def test_gaps_cost_their_observations_and_are_reported(bag: Path, shown: Rollout
 
 
 def test_tasks_are_told_apart() -> None:
-    assert number_tasks(["", "a", "a", "", "a", "b", ""]).tolist() == [0, 1, 1, 0, 2, 3, 0]
+    given = [(0, ""), (1, "a"), (1, "a"), (0, ""), (1, "a"), (2, "a"), (2, "b"), (0, "")]
+    assert number_tasks(given).tolist() == [0, 1, 1, 0, 2, 3, 4, 0]
+    assert number_tasks([(0, "a")] * 3).tolist() == [1, 1, 1]  # by --instruction
 
 
 def test_stamps_go_on_where_a_clock_was_set_back() -> None:

@@ -118,8 +118,8 @@ def _scores(bag: Bag) -> list[_Scored]:
 
 
 def _runs(rows: Rows, instruction: str) -> Iterator[tuple[str, Rows]]:
-    """The rows of one task after the other, with its words."""
-    for words, group in groupby(rows.rows, key=lambda row: row.observation.instruction or instruction):
+    """The rows of one task after the other, with its words; a task that is given again is another one."""
+    for (_, words), group in groupby(rows.rows, key=lambda row: (row.task_id, row.observation.instruction or instruction)):
         yield words, Rows(rows.commands, list(group))
 
 

@@ -61,12 +61,16 @@ class GripperCommands:
 
 @dataclass
 class Row:
-    """One period: the observation, joint positions (arms, fingers) in rad and m, and whether it follows the row before without a gap."""
+    """One period: the observation, joint positions (arms, fingers) in rad and m, and whether it follows the row before without a gap.
+
+    task_id: of the task that was given, 0 without one; the same words may be given twice.
+    """
 
     observation: Observation
     joints: Float64
     follows: bool
     time_ns: int  # of the recorder's clock
+    task_id: int
 
 
 @dataclass
@@ -89,7 +93,7 @@ def read_rows(bag: Bag, contract: Contract, preset: Preset, kinematics: Kinemati
     result = Rows(GripperCommands(preset.load_cell()))
     pending: deque[tuple[int, int, bool]] = deque()  # stamp, recorded, follows
     first = next(iter(contract.observation.images))
-    broken = False
+    broken, task_id = False, 0
     _require(bag, contract)
 
     def take(until_ns: int | None) -> None:
@@ -97,7 +101,7 @@ def read_rows(bag: Bag, contract: Contract, preset: Preset, kinematics: Kinemati
         while pending and (until_ns is None or feed.assembler.covers(pending[0][0]) or until_ns - pending[0][1] > LATE_NS):
             stamp_ns, time_ns, follows = pending.popleft()
             try:
-                row = Row(feed.observation(stamp_ns), feed.assembler.joints_at(stamp_ns), follows and not broken, time_ns)
+                row = Row(feed.observation(stamp_ns), feed.assembler.joints_at(stamp_ns), follows and not broken, time_ns, task_id)
             except StageError as error:
                 broken = True
                 kind = Trouble.LEFT_OUT if isinstance(error, NotReadyError) else Trouble.REFUSED
@@ -112,6 +116,8 @@ def read_rows(bag: Bag, contract: Contract, preset: Preset, kinematics: Kinemati
                 result.commands.add(item.message, item.time_ns)
                 continue
             stamp_ns = feed.put(item.topic, item.message)
+            if item.topic == contract.observation.instruction.topic:
+                task_id = int(item.message.task_id)
         except StageError as error:
             bag.problems.add(Trouble.REFUSED, item.topic, str(error), item.time_ns)
             continue

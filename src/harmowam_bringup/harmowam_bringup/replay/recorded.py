@@ -68,7 +68,7 @@ def read_recorded(
             replace(row.observation, stamp_ns=stamp_ns, instruction=instruction or row.observation.instruction)
             for row, stamp_ns in zip(found.rows, stamps_ns, strict=True)
         ]
-        tasks = number_tasks([observation.instruction for observation in observations])
+        tasks = number_tasks([(row.task_id, seen.instruction) for row, seen in zip(found.rows, observations, strict=True)])
         if len(observations) < 2 or not tasks.any():
             without = (
                 f"{len(observations)} usable observations" if len(observations) < 2 else "no task; say what was done with --instruction"
@@ -89,13 +89,14 @@ def read_recorded(
     )  # fmt: skip
 
 
-def number_tasks(instructions: list[str]) -> NDArray[np.int64]:
-    """(T,) 0 without words; else the number of the stretch of the same words that a row belongs to, from 1."""
-    numbers, count, before = np.zeros(len(instructions), np.int64), 0, ""
-    for row, words in enumerate(instructions):
-        count += bool(words) and words != before
+def number_tasks(given: Sequence[tuple[int, str]]) -> NDArray[np.int64]:
+    """(T,) of (id, words): 0 without words; else the number of the stretch of the same task that a row belongs to, from 1."""
+    numbers, count, before = np.zeros(len(given), np.int64), 0, (0, "")
+    for row, task in enumerate(given):
+        _, words = task
+        count += bool(words) and task != before
         numbers[row] = count if words else 0
-        before = words
+        before = task
     return numbers
 
 
