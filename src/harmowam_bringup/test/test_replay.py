@@ -24,7 +24,7 @@ from harmowam_bringup.replay.stack import Digest, Stack
 from harmowam_core.cell import load_cell
 from harmowam_core.contract import load_contract
 from harmowam_core.images import prepare_image
-from harmowam_core.presets import load_preset
+from harmowam_core.presets import Preset, load_preset
 from harmowam_core.stages import ActionChunk, Expert
 from harmowam_gate.labels import gripper_events
 from harmowam_gate.pose_path import PosePath
@@ -187,6 +187,7 @@ def test_the_command_reports(bag: Path, tmp_path: Path) -> None:
     assert len(figures["digest"]) == 64 and figures["realtime_factor"] > 0
     for name in ("predictive", "reactive", "chosen"):
         assert 0 < figures[f"{name}_error_m"] < 0.1  # weights that ship, a demonstration of the seen region
+    assert figures["contract"] == "franka_dual"  # of the preset's cell
     assert figures["gate_accuracy"] > 0.8 and len(figures["imagination"]["ssim"]) == PRESET.horizon
     assert figures["auditor"] == {"trajectories": 3, "violations": 0, "by_rule": {}, "first": [], "problems": []}
     assert set(figures["gate"]["confusion"].values()) and sum(figures["gate"]["confusion"].values()) == figures["steps"]
@@ -233,6 +234,12 @@ def test_bad_input_ends_with_what_to_do(tmp_path: Path, bag: Path) -> None:
     ):
         ran = CliRunner().invoke(app, ["replay", *arguments])
         assert ran.exit_code == 2 and words in ran.output.replace("\n", " "), ran.output
+
+
+def test_the_contract_is_the_cells_unless_told(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Preset, "load_cell", lambda _: CELL.model_copy(update={"name": "another_cell"}))
+    ran = CliRunner().invoke(app, ["replay", str(bag)])
+    assert ran.exit_code == 2 and "no contract 'another_cell'" in ran.output.replace("\n", " "), ran.output
 
 
 def test_gate_figures_count_changes_and_chatter(bag: Path, stack: Stack) -> None:

@@ -18,6 +18,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from harmowam_bringup.replay.measures import StepErrors
     from harmowam_bringup.replay.recorded import Recorded
+    from harmowam_core.contract import Contract
+    from harmowam_core.presets import Preset
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -36,7 +38,7 @@ def replay(
     bags: Annotated[list[Path], typer.Argument(metavar="BAG...", help="rosbag2 recordings: folders, or .mcap or .db3 files.")],
     weights: Annotated[list[Path] | None, typer.Option(help="Folder of weights; several to compare. Default: the preset's.")] = None,
     preset: Annotated[str, typer.Option(help="Preset by name, or path of a preset file.")] = "compact",
-    contract: Annotated[str, typer.Option(help="How topics become observations: contract by name, or path.")] = "franka_dual",
+    contract: Annotated[str, typer.Option(help="How topics become observations: contract by name, or path; default: the cell's.")] = "",
     instruction: Annotated[str, typer.Option(help="What was done, in words, where the bag has no task topic.")] = "",
     step: Annotated[float, typer.Option(min=0.05, help="Seconds between two steps; the live graph imagines five times a second.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise that the models start from.")] = 0,
@@ -50,11 +52,15 @@ def replay(
     """
     console = Console(stderr=json_file == "-", highlight=False, soft_wrap=True)
     from harmowam_core.checkpoints import CheckpointError
+    from harmowam_core.contract import contract_for
+    from harmowam_core.wan_preset import load_any_preset
 
     folders: list[Path | None] = list(weights) if weights else [None]
-    asked = (preset, contract, instruction, step, seed, threads)
     left_out: dict[Path, dict[str, Any]] = {}
     try:
+        config = load_any_preset(preset)
+        rules = contract_for(config, contract)
+        asked = (preset, config, rules, instruction, step, seed, threads)
         runs = [run for chosen in folders for run in _runs(bags, chosen, *asked, console, left_out)]
     except (ValueError, FileNotFoundError, CheckpointError) as error:
         console.print(Text(str(error), style="red"))
@@ -66,7 +72,7 @@ def replay(
     from harmowam_bringup.summary import commit, new_results_dir, write_json
 
     folder = new_results_dir(out)
-    facts = {"preset": preset, "contract": contract, "seed": seed, "step_s": step, "threads": threads, "commit": commit()}
+    facts = {"preset": preset, "contract": contract or rules.name, "seed": seed, "step_s": step, "threads": threads, "commit": commit()}
     facts |= {"started": datetime.now().isoformat(timespec="seconds")}
     figures = [run.figures | facts for run in runs]
     one = len(figures) == 1 and not left_out
@@ -88,8 +94,8 @@ def replay(
 
 
 def _runs(
-    bags: list[Path], weights: Path | None, preset: str, contract: str, instruction: str, step_s: float, seed: int, threads: int,
-    console: Console, left_out: dict[Path, dict[str, Any]],
+    bags: list[Path], weights: Path | None, preset: str, config: Preset, rules: Contract, instruction: str, step_s: float, seed: int,
+    threads: int, console: Console, left_out: dict[Path, dict[str, Any]],
 ) -> list[Run]:  # fmt: skip
     """A run of each bag; one that cannot be evaluated is told, noted in ``left_out`` and not tried again."""
     from harmowam_bringup.bags.bag import BagError
@@ -98,10 +104,7 @@ def _runs(
     from harmowam_bringup.replay.measures import judge, summarise
     from harmowam_bringup.replay.recorded import NothingToReplayError, read_recorded
     from harmowam_bringup.replay.stack import Digest, Stack
-    from harmowam_core.contract import load_contract
-    from harmowam_core.wan_preset import load_any_preset
 
-    rules, config = load_contract(contract), load_any_preset(preset)
     stride = max(round(step_s / rules.period_s), 1)
     began_s = time.perf_counter()
     stack = Stack.load(preset, weights)
