@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,9 +74,16 @@ class _Group(TyperGroup):
 def _load(name: str) -> Any:
     from importlib import import_module
 
-    module, function = ELSEWHERE[name]
+    module, name_there = ELSEWHERE[name]
+    function = getattr(import_module(module), name_there)
+
+    @wraps(function)
+    def command(*words: Any, **options: Any) -> Any:
+        with _reported(Console(stderr=True, highlight=False, soft_wrap=True)):
+            return function(*words, **options)
+
     alone = typer.Typer(add_completion=False)
-    alone.command(name.split()[-1])(getattr(import_module(module), function))
+    alone.command(name.split()[-1])(command)
     return typer.main.get_command(alone)
 
 

@@ -159,18 +159,27 @@ def check_rendering(libraries: Iterable[str] = ("egl", "osmesa")) -> Check:
 
 
 def check_weights(folder: Path) -> Check:
-    """Are the compact preset's weights there and whole?"""
+    """Are the compact preset's weights there, whole, and of this version of the preset?"""
     from safetensors import SafetensorError, safe_open
 
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        return Check("Weights", Status.MISSING, f"none in {folder}", "check the files out of the repository, or: harmowam train")
+    from harmowam_core.presets import load_preset
+    from harmowam_experts import PREDICTIVE_FILE, REACTIVE_FILE
+    from harmowam_gate.gate_network import GATE_FILE
+    from harmowam_world_model import WEIGHTS_FILE
+
+    files = [folder / name for name in (WEIGHTS_FILE, PREDICTIVE_FILE, REACTIVE_FILE, GATE_FILE)]
+    if absent := [file.name for file in files if not file.is_file()]:
+        missing = f"{folder} lacks {', '.join(absent)}"
+        return Check("Weights", Status.MISSING, missing, "check the files out of the repository, or: harmowam train")
     for file in files:
+        remedy = f"git checkout -- {file}, or: harmowam train"
         try:
             with safe_open(file, "np") as weights:
-                weights.keys()
+                made_for = (weights.metadata() or {}).get("fingerprint")
         except (SafetensorError, OSError) as error:
-            return Check("Weights", Status.MISSING, f"{file} is damaged: {error}", f"git checkout -- {file}, or: harmowam train")
+            return Check("Weights", Status.MISSING, f"{file} is damaged: {error}", remedy)
+        if made_for != load_preset("compact").fingerprint():
+            return Check("Weights", Status.MISSING, f"{file} was trained for another version of the preset 'compact'", remedy)
     size_mb = sum(file.stat().st_size for file in files) / 1e6
     return Check("Weights", Status.OK, f"{len(files)} files, {size_mb:.0f} MB in {folder}")
 

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from harmowam_bringup import doctor
 from harmowam_bringup.doctor import Check, Status
+from harmowam_core.presets import load_preset
 
 
 def script(path: Path, body: str) -> str:
@@ -83,10 +84,16 @@ def test_rendering_draws_for_real_and_explains_failure() -> None:
 
 
 def test_weights_must_be_there_and_whole(tmp_path: Path) -> None:
-    assert "none in" in doctor.check_weights(tmp_path).found
-    path = tmp_path / "gate.safetensors"
-    save_file({"w": np.zeros(100, np.float32)}, path)
+    fingerprint = {"fingerprint": load_preset("compact").fingerprint()}
+    names = ("world_model", "predictive_expert", "reactive_expert", "gate")
+    for count, name in enumerate(names):
+        lacks = [f"{missing}.safetensors" for missing in names[count:]]
+        assert doctor.check_weights(tmp_path).found == f"{tmp_path} lacks {', '.join(lacks)}"
+        path = tmp_path / f"{name}.safetensors"
+        save_file({"w": np.zeros(100, np.float32)}, path, fingerprint)
     assert doctor.check_weights(tmp_path).status is Status.OK
+    save_file({"w": np.zeros(100, np.float32)}, path, {"fingerprint": "older"})
+    assert "another version of the preset" in doctor.check_weights(tmp_path).found
     path.write_bytes(path.read_bytes()[:-10])
     bad = doctor.check_weights(tmp_path)
     assert bad.status is Status.MISSING and f"{path} is damaged" in bad.found

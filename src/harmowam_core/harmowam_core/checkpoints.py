@@ -23,7 +23,7 @@ class TrainedPreset(Protocol):
         ...
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(ValueError):
     """Weights are missing, damaged or made for something else; the message says which and what to do."""
 
 

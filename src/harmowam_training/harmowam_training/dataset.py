@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ARRAYS = ("arm_positions", "openings", "commanded_openings", "positions", "orientations", "masked")
 
 
-class DatasetError(RuntimeError):
+class DatasetError(ValueError):
     """A data set is missing or damaged; the message names the file and the remedy."""
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -44,7 +46,7 @@ TABLE_WIDTH = 140
 class EpisodeResult:
     """One finished episode; transit and interaction are None where none was due.
 
-    weights: digest of what was evaluated; latched: what the arbiter held the arm for at the end, if it did.
+    weights: digest of what was evaluated, see ``digest_of``; latched: what the arbiter held the arm for at the end, if it did.
     """
 
     policy: str
@@ -62,6 +64,7 @@ class EpisodeResult:
     stages: dict[str, bool]
     weights: str
     latched: str = ""
+    commit: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,21 @@ class Batch:
     weights: Path | None
     digest: str
     time_limit_s: float
+    commit: str
 
 
-def weights_digest(preset: str, weights: Path | None) -> str:
-    """Of all files that the models are loaded from; a journal's episodes count for these weights alone."""
+def digest_of(preset: str, weights: Path | None, time_limit_s: float = TIME_LIMIT_S) -> str:
+    """Of the preset, the weights and the time limit; a journal's episodes count for these alone. CheckpointError where none are."""
+    from harmowam_core.checkpoints import CheckpointError
     from harmowam_core.presets import load_preset
 
-    digest = hashlib.sha256()
-    for path in sorted((weights or load_preset(preset).weights_dir()).glob("*.safetensors")):
+    config = load_preset(preset)
+    folder = weights or config.weights_dir()
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"no weights in {folder}; run `harmowam train`, or check out the files from the repository")
+    digest = hashlib.sha256(f"{config.model_dump_json()} {time_limit_s}".encode())
+    for path in files:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -103,7 +113,7 @@ def run_batch(batch: Batch) -> list[EpisodeResult]:
             EpisodeResult(
                 batch.policy, batch.task, batch.environment, batch.start, episode.spec.seed, score.score, score.success, score.transit,
                 score.interaction, score.failure, episode.spec.has_obstacle, episode.duration_s, score.stages, batch.digest,
-                episode.arbiter.latched,
+                episode.arbiter.latched, batch.commit,
             )
         )  # fmt: skip
     return results
@@ -184,21 +194,26 @@ def evaluate(
     to_standard_output = json_file == Path("-")
     journal = json_file.with_suffix(".episodes.jsonl") if json_file and not to_standard_output else None
     results = _read_journal(journal) if journal and journal.is_file() else []
-    digest = weights_digest(preset, weights)
+    digest = digest_of(preset, weights, time_limit)
     wanted = {(*c, start, FIRST_SEED + seed + i) for c in cells for i in range(episodes)}
     others = [r for r in results if r.weights != digest]
     if others:
-        Console(stderr=True).print(f"[yellow]{journal}: leaving out {len(others)} episodes of other weights[/]")
+        Console(stderr=True).print(f"[yellow]{journal}: leaving out {len(others)} episodes of other weights, preset or time limit[/]")
     results = [r for r in results if r.weights == digest and (r.policy, r.task, r.environment, r.start, r.seed) in wanted]
     done = {(r.policy, r.task, r.environment, r.start, r.seed) for r in results}
+    commit = describe_commit()
+    if older := Counter(r.commit or "an unknown commit" for r in results if r.commit != commit):
+        counts = ", ".join(f"{count} of {name}" for name, count in older.items())
+        Console(stderr=True).print(f"[yellow]{journal}: goes on from episodes of other code: {counts}[/]")
     seeds = [FIRST_SEED + seed + i for i in range(episodes)]
-    batches = list(_batches(cells, beginning, seeds, done, preset=preset, weights=weights, digest=digest, time_limit_s=time_limit))
+    batches = list(
+        _batches(cells, beginning, seeds, done, preset=preset, weights=weights, digest=digest, time_limit_s=time_limit, commit=commit)
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True, width=TABLE_WIDTH)
-    with Progress(*columns, console=console) as progress, ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with Progress(*columns, console=console) as progress, _pool(workers) as pool:
         bar = progress.add_task("episodes", total=len(wanted), completed=len(done))
-        futures = {pool.submit(run_batch, batch): batch for batch in batches}
-        for future in as_completed(futures):
+        for future in as_completed([pool.submit(run_batch, batch) for batch in batches]):
             new = future.result()
             results += new
             if journal:
@@ -211,7 +226,8 @@ def evaluate(
     summary = summarise(results)
     (console if to_standard_output else Console(width=TABLE_WIDTH)).print(_table(summary))
     facts = {"command": "evaluate", "seed": seed, "episodes": episodes, "start": start, "preset": preset, "weights": digest}
-    document = json.dumps({"cells": summary} | facts | {"commit": describe_commit()}, indent=1)
+    facts |= {"time_limit_s": time_limit, "commit": commit, "commits": sorted({r.commit or "unknown" for r in results})}
+    document = json.dumps({"cells": summary} | facts, indent=1)
     if to_standard_output:
         typer.echo(document)
     elif json_file:
@@ -243,10 +259,26 @@ def _table(cells: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes for batches; after an error or Ctrl-C those that have not begun are dropped."""
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
 def _read_journal(path: Path) -> list[EpisodeResult]:
-    """Earlier episodes; a torn last line is dropped."""
+    """Earlier episodes; a torn last line is dropped, and ended, so that the next one stands by itself."""
     results = []
-    for line in path.read_text().splitlines():
+    text = path.read_text()
+    if text and not text.endswith("\n"):
+        with path.open("a") as file:
+            file.write("\n")
+    for line in text.splitlines():
         try:
             results.append(EpisodeResult(**json.loads(line)))
         except (json.JSONDecodeError, TypeError):

@@ -140,8 +140,9 @@ class LockStep:
 
     def run(self, specs: Sequence[EpisodeSpec], time_limit_s: float) -> list[Episode]:
         """All episodes side by side until each is over or out of time; their cells are closed."""
-        episodes = [self.start(spec) for spec in specs]
+        episodes: list[Episode] = []
         try:
+            episodes += map(self.start, specs)
             for tick in range(round(time_limit_s / TICK_S)):
                 running = [e for e in episodes if not e.over]
                 if not running:

@@ -9,13 +9,16 @@ import pytest
 import torch
 import typer
 from torch import nn
+from typer.testing import CliRunner
 
-from harmowam_core.presets import load_preset
+from harmowam_bringup.cli import app
+from harmowam_core.checkpoints import CheckpointError
+from harmowam_core.presets import PRESETS_DIR, load_preset
 from harmowam_core.scene_view import SceneView
 from harmowam_sim.intervals import wilson
 from harmowam_training.config import load_training_config
 from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_rollout, split_paths
-from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, summarise, weights_digest
+from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, digest_of, summarise
 from harmowam_training.hindsight import grasp_and_release, grounding_labels
 from harmowam_training.kept_parts import kept_parts, weights_key
 from harmowam_training.loop import Loop
@@ -217,14 +220,30 @@ def test_a_torn_journal_line_is_run_again(tmp_path: Path) -> None:
     whole = json.dumps(asdict(result(3, 1.0)))
     path.write_text(whole + "\n" + whole[:20])
     assert _read_journal(path) == [result(3, 1.0)]
+    with path.open("a") as file:
+        file.write(whole + "\n")
+    assert _read_journal(path) == [result(3, 1.0)] * 2, "what comes after the torn line stands by itself"
 
 
-def test_other_weights_have_another_digest(tmp_path: Path) -> None:
+def test_other_weights_presets_and_time_limits_have_another_digest(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no weights in"):
+        digest_of("compact", tmp_path)
     (tmp_path / "gate.safetensors").write_bytes(b"1")
-    first = weights_digest("compact", tmp_path)
-    assert weights_digest("compact", tmp_path) == first
+    first = digest_of("compact", tmp_path)
+    assert digest_of("compact", tmp_path) == first
+    assert digest_of("compact", tmp_path, 60.0) != first
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((PRESETS_DIR / "compact.yaml").read_text().replace("denoising_steps: 5", "denoising_steps: 2"))
+    assert digest_of(str(mine), tmp_path) != first
     (tmp_path / "gate.safetensors").write_bytes(b"2")
-    assert weights_digest("compact", tmp_path) != first
+    assert digest_of("compact", tmp_path) != first
+
+
+@pytest.mark.parametrize("words", [("--preset", "no_such"), ("--weights", "."), ("--task", "juggle")])
+def test_evaluate_answers_bad_input_with_a_sentence(words: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, ["evaluate", *words])
+    assert said.exit_code == 2 and "Traceback" not in said.output
 
 
 def test_unknown_names_list_the_known() -> None:
