@@ -27,6 +27,7 @@ from harmowam_sim.environments import (
     EVALUATION_SEED_START,
     TASKS,
     EpisodeSpec,
+    UnusableSeedError,
     kinematics,
     sample_episode,
 )
@@ -149,7 +150,7 @@ def open_cell(spec: EpisodeSpec, cell: Cell | None = None) -> SimCell:
 
 
 def _grasp_and_bring(cell: SimCell, spec: EpisodeSpec, rng: np.random.Generator) -> None:
-    """Unrecorded: grasp the target and hold it somewhere near the goal. RuntimeError if that fails."""
+    """Unrecorded: grasp the target and hold it somewhere near the goal. UnusableSeedError or UnreachableError if that fails."""
     servo = EndEffectorServo(cell, kinematics())
     hands = PickAndPlace(spec.scene, spec.target_name, spec.goal_name, spec.arm, Style.sample(rng))
     for _ in range(MAX_STEPS):
@@ -158,7 +159,7 @@ def _grasp_and_bring(cell: SimCell, spec: EpisodeSpec, rng: np.random.Generator)
             break
         servo.move(command)
     else:
-        raise RuntimeError(f"{spec.task} seed {spec.seed}: the target could not be brought to the goal")
+        raise UnusableSeedError(f"{spec.task} seed {spec.seed}: the target could not be brought to the goal")
     arm = cell.cell.arm_names.index(spec.arm)
     hover = command.positions[arm].copy()
     held = carrying(HAND, KINDS[spec.target_name])
@@ -168,7 +169,7 @@ def _grasp_and_bring(cell: SimCell, spec: EpisodeSpec, rng: np.random.Generator)
         if all(hand_gap(held, (hover + offset)[None], 0.0, obstacle)[0] > MIN_CLEARANCE_M for obstacle in posts):
             break
     else:
-        raise RuntimeError(f"{spec.task} seed {spec.seed}: no free place near the goal")
+        raise UnusableSeedError(f"{spec.task} seed {spec.seed}: no free place near the goal")
     for fraction in np.linspace(0, 1, 11)[1:]:
         positions = command.positions.copy()
         positions[arm] = hover + fraction * offset

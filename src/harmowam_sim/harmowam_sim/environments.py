@@ -150,6 +150,10 @@ def arm_positions_at(tcp: Float64, yaw_rad: float = 0.0, arm: int = 0) -> tuple[
     return tuple(float(q) for q in found.q) if found.converged.all() else None
 
 
+class UnusableSeedError(RuntimeError):
+    """No episode can be set up from this seed: no room for its things, or its target cannot be brought to where it starts."""
+
+
 def check_training_seed(seed: int) -> None:
     """ValueError for a seed that belongs to evaluation."""
     if not 0 <= seed < EVALUATION_SEED_START:
@@ -233,7 +237,7 @@ def sample_episode(task: str, environment: str, seed: int, *, start: Start = "ho
     start: "home" (within START_JITTER_M), "near_target" (TCP within 3 cm beside and 8-12 cm above the grasp) or "near_goal"
     (holding the target near the goal; the grasp is made when the episode is opened). obstacle: force or forbid something
     tall in the straight way; by default OBSTACLE_SHARE of episodes have one. ValueError names what is unknown. Unseen
-    environments take evaluation seeds alone.
+    environments take evaluation seeds alone. UnusableSeedError if nothing fits.
     """
     choices = (("task", task, TASKS), ("environment", environment, ENVIRONMENTS), ("start", start, get_args(Start)))
     for name, value, known in choices:
@@ -251,7 +255,7 @@ def sample_episode(task: str, environment: str, seed: int, *, start: Start = "ho
         spec = _try_episode(task, environment, seed, start, blocked, target, goal, rng)
         if spec is not None:
             return spec
-    raise RuntimeError(f"no room for {task}/{environment} seed {seed}; widen the regions or use smaller objects")
+    raise UnusableSeedError(f"no room for {task}/{environment} seed {seed}; widen the regions or use smaller objects")
 
 
 def _choose_pair(task: str, environment: str, rng: np.random.Generator) -> tuple[ObjectKind, ObjectKind]:

@@ -20,6 +20,7 @@ from harmowam_sim.environments import (
     Layout,
     Placement,
     Region,
+    UnusableSeedError,
     arm_positions_at,
     check_training_seed,
     grasp_point,
@@ -79,14 +80,14 @@ class PlaySpec:
 
 
 def sample_play(seed: int) -> PlaySpec:
-    """The play of a training seed; ValueError for an evaluation seed."""
+    """The play of a training seed; ValueError for an evaluation seed, UnusableSeedError if nothing fits."""
     check_training_seed(seed)
     rng = np.random.default_rng([seed, 101])
     for _ in range(200):
         spec = _try_play(seed, rng)
         if spec is not None:
             return spec
-    raise RuntimeError(f"no room for play seed {seed}")
+    raise UnusableSeedError(f"no room for play seed {seed}")
 
 
 def _try_play(seed: int, rng: np.random.Generator) -> PlaySpec | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harmowam_sim.cell import SimCell
 from harmowam_sim.demonstrators import MODEL_IMAGE_SIZES, Kind, Rollout, in_disc, rollout
-from harmowam_sim.environments import EpisodeSpec, arm_positions_at, check_training_seed, grasp_point, sample_episode
+from harmowam_sim.environments import EpisodeSpec, UnusableSeedError, arm_positions_at, check_training_seed, grasp_point, sample_episode
 from harmowam_sim.manipulation import PickAndPlace, Style, standing_post
 from harmowam_sim.objects import KINDS
 from harmowam_sim.paths import HAND, MIN_CLEARANCE_M, carrying, hand_gap, post
@@ -33,6 +33,7 @@ def sample_recovery(task: str, seed: int) -> EpisodeSpec:
     """Where the recovery demonstration of a training seed starts; ValueError for an evaluation seed.
 
     In domain and without obstacles; even seeds start within RECOVERY_SPREAD_M of the target, odd ones hold it near the goal.
+    UnusableSeedError if no start is free.
     """
     check_training_seed(seed)
     spec = sample_episode(task, "in_domain", seed, obstacle=False)
@@ -47,7 +48,7 @@ def sample_recovery(task: str, seed: int) -> EpisodeSpec:
         posts = [post(KINDS[thing.name], *thing.position[:2]) for thing in spec.scene.objects]
         if positions is not None and all(hand_gap(HAND, tcp[None], 0.0, obstacle)[0] > MIN_CLEARANCE_M for obstacle in posts):
             return replace(spec, start="near_target", start_arm_positions=positions)
-    raise RuntimeError(f"{task} seed {seed}: no free start near the target")
+    raise UnusableSeedError(f"{task} seed {seed}: no free start near the target")
 
 
 class RecoveryDemonstrator:

@@ -58,8 +58,11 @@ class Run:
         """Generate rollouts."""
         from harmowam_training.collect import collect
 
-        stored = collect(self.config.collect, self.rollouts, self.workers)
-        console.print(f"rollouts stored now: {stored or 'none, all were there'}")
+        tally = collect(self.config.collect, self.rollouts, self.workers)
+        why = (
+            f"; why, is in {self.rollouts}/*/*.failed, and a failed one is not tried again while that file is there" if tally.failed else ""
+        )
+        console.print(f"{tally.stored} of {tally.wanted} rollouts stored, {tally.failed} failed{why}")
 
     def autoencoder(self) -> None:
         """World model, part one."""
