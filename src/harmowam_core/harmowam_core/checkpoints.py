@@ -9,6 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from harmowam_core.files import replaced
+
 
 class TrainedPreset(Protocol):
     """What weights are tied to."""
@@ -29,12 +31,10 @@ class CheckpointError(ValueError):
 
 def save_checkpoint(path: Path, module: nn.Module, preset: TrainedPreset, **metadata: str) -> None:
     """Write a module's weights, in half precision (the networks compute in bfloat16); the file is complete or absent, never torn."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    part = path.with_suffix(".part")
-    save_file(tensors, part, {"preset": preset.name, "fingerprint": preset.fingerprint(), **metadata})
-    part.rename(path)
+    with replaced(path) as part:
+        save_file(tensors, part, {"preset": preset.name, "fingerprint": preset.fingerprint(), **metadata})
 
 
 def load_checkpoint(path: Path, module: nn.Module, preset: TrainedPreset) -> dict[str, str]:

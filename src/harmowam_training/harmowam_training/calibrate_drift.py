@@ -78,6 +78,7 @@ def calibrate_drift(
     """Find what drift is normal for these weights: score 1 is the 99th percentile over the episodes that succeed."""
     import numpy as np
 
+    from harmowam_core.files import replaced
     from harmowam_core.presets import load_preset
     from harmowam_world_model.drift import CALIBRATION_FILE, Calibration, weights_digest
 
@@ -101,7 +102,8 @@ def calibrate_drift(
         weights=weights_digest(folder),
     )
     document = calibration.model_dump_json(indent=1) + "\n"
-    (folder / CALIBRATION_FILE).write_text(document)
+    with replaced(folder / CALIBRATION_FILE) as part:
+        part.write_text(document)
     console.print(f"{folder / CALIBRATION_FILE}: score 1 is {calibration.scale}, from {len(errors)} of {episodes} episodes")
     if json_file == Path("-"):
         typer.echo(document, nl=False)

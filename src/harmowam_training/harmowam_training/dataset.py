@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from harmowam_core.files import replaced
+
 if TYPE_CHECKING:
     from harmowam_sim.demonstrators import Rollout
 
@@ -34,10 +36,8 @@ def save_rollout(path: Path, rollout: Rollout, **metadata: str) -> None:
         "kind": rollout.kind,
         "success": json.dumps(rollout.success),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file(tensors, part, facts | metadata)
-    part.rename(path)
+    with replaced(path) as part:
+        save_file(tensors, part, facts | metadata)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from harmowam_core.files import replaced
 from harmowam_training.parallel import barrier, rank, world_size
 
 Rows = NDArray[np.int64]
@@ -27,7 +28,8 @@ def kept_parts(path: Path, key: str, count: int, make: Callable[[Rows], dict[str
     if not all(part.is_file() and _key(part) == key for part in parts):
         barrier()
         share = np.array_split(np.arange(count), world_size())[rank()]
-        save_file({name: tensor.contiguous() for name, tensor in make(share).items()}, parts[rank()], {"key": key})
+        with replaced(parts[rank()]) as part:
+            save_file({name: tensor.contiguous() for name, tensor in make(share).items()}, part, {"key": key})
         barrier()
     stored = [load_file(part) for part in parts]
     return {name: torch.cat([part[name] for part in stored]) for name in stored[0]}

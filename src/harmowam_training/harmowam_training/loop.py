@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from harmowam_core.files import replaced
 from harmowam_training.parallel import average_gradients, rank
 
 CHECKPOINT_PERIOD_S = 120.0
@@ -68,6 +70,19 @@ def _restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[s
         optimizer.load_state_dict(full)
 
 
+def _checkpoint_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.checkpoint.safetensors"
+
+
+def steps_done(folder: Path, name: str) -> int:
+    """How far the loop of this name has come; 0 without a checkpoint."""
+    path = _checkpoint_path(folder, name)
+    if not path.is_file():
+        return 0
+    with safe_open(path, "pt") as file:
+        return int(file.get_tensor("step"))
+
+
 class Loop:
     """Runs ``steps`` optimisation steps of ``loss()``; interrupted, it goes on from its last checkpoint."""
 
@@ -79,7 +94,7 @@ class Loop:
         self.average = Averaged(module)
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._checkpoint = folder / f"{name}.checkpoint.safetensors"
+        self._checkpoint = _checkpoint_path(folder, name)
         if self._checkpoint.is_file():
             self._resume()
 
@@ -97,9 +112,8 @@ class Loop:
         tensors = {"step": torch.tensor(self.step)} | _optimizer_tensors(self.optimizers)
         tensors |= {f"model.{k}": v for k, v in self.module.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state.items()}
-        part = self._checkpoint.with_suffix(".part")
-        save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, part)
-        part.rename(self._checkpoint)
+        with replaced(self._checkpoint) as part:
+            save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, part)
 
     def run(
         self, loss: Callable[[int], tuple[Tensor, dict[str, float]]], validate: Callable[[], dict[str, float]] | None = None

@@ -6,13 +6,15 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from harmowam_core.files import replaced
 from harmowam_training.commit import describe_commit
 from harmowam_training.config import TrainingConfig, load_training_config
 
@@ -33,6 +35,7 @@ class Stage(str, Enum):
     GATE = "gate"
 
 
+OPTIMISED = tuple(stage for stage in Stage if stage is not Stage.COLLECT)
 PLAY = ("play",)
 TASK_KINDS = ("demonstration_pick_fruit", "demonstration_stack_cans", "recovery_pick_fruit", "recovery_stack_cans")
 
@@ -103,25 +106,55 @@ class Run:
         training, validation = self._corpora(PLAY + TASK_KINDS)
         train_gate(self.preset, self.config.gate, training, validation, self.models, self.seed)
 
+    def facts(self) -> dict[str, Any]:
+        """What was noted of the stages so far; ValueError names a damaged file."""
+        path = self.folder / "training.json"
+        try:
+            return dict(json.loads(path.read_text())) if path.is_file() else {}
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); mend it, or delete it to lose what it says of earlier stages") from error
+
     def record(self, stage: Stage, seconds: float) -> None:
         """Note how long a stage took, and with what."""
-        path = self.folder / "training.json"
-        facts = json.loads(path.read_text()) if path.is_file() else {}
+        path, facts = self.folder / "training.json", self.facts()
         facts |= {"seed": self.seed, "commit": describe_commit(), "recipe": self.config.model_dump()}
         facts.setdefault("hours", {})
         facts["hours"][stage.value] = round(facts["hours"].get(stage.value, 0.0) + seconds / 3600, 3)
-        path.write_text(json.dumps(facts, indent=1) + "\n")
+        with replaced(path) as part:
+            part.write_text(json.dumps(facts, indent=1) + "\n")
 
     def install(self) -> None:
-        """Copy the weights to where the preset looks for them."""
-        from harmowam_experts import PREDICTIVE_FILE, REACTIVE_FILE
-        from harmowam_gate.gate_network import GATE_FILE
-        from harmowam_world_model import WEIGHTS_FILE
+        """Copy the weights to where the preset looks for them: all, or none if a stage is unfinished or a file does not fit.
 
+        CheckpointError names the stage or file.
+        """
+        from harmowam_core.checkpoints import CheckpointError, load_checkpoint
+        from harmowam_experts import PREDICTIVE_FILE, REACTIVE_FILE
+        from harmowam_experts.predictive import PredictiveNetwork
+        from harmowam_experts.reactive import ReactiveNetwork
+        from harmowam_gate.gate_network import GATE_FILE, GateNetwork
+        from harmowam_training.loop import steps_done
+        from harmowam_world_model import WEIGHTS_FILE
+        from harmowam_world_model.compact import WorldModelNetworks
+
+        for stage in OPTIMISED:
+            done, wanted = steps_done(self.models, stage.value), getattr(self.config, stage.value).steps
+            if done < wanted:
+                raise CheckpointError(
+                    f"nothing installed: stage {stage.value} in {self.models} has done {done} of {wanted} steps; run `harmowam train`"
+                )
+        networks = {
+            WEIGHTS_FILE: WorldModelNetworks,
+            PREDICTIVE_FILE: PredictiveNetwork,
+            REACTIVE_FILE: ReactiveNetwork,
+            GATE_FILE: GateNetwork,
+        }
+        for name, network in networks.items():
+            load_checkpoint(self.models / name, network(self.preset), self.preset)
         target = self.preset.weights_dir()
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (WEIGHTS_FILE, PREDICTIVE_FILE, REACTIVE_FILE, GATE_FILE):
-            shutil.copyfile(self.models / name, target / name)
+        with ExitStack() as together:  # every copy is complete before the first takes its place
+            for part, name in [(together.enter_context(replaced(target / name)), name) for name in networks]:
+                shutil.copyfile(self.models / name, part)
         console.print(f"weights installed in {target}")
 
 
@@ -149,6 +182,7 @@ def train(
     from harmowam_training.parallel import run_parallel
 
     run = Run(load_training_config(recipe), out, seed, workers)
+    run.facts()  # damaged, it is better known now than after hours
     for stage in Stage:
         if only and stage not in only:
             continue
