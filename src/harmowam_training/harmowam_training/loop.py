@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors import safe_open
@@ -19,6 +21,21 @@ from harmowam_training.parallel import average_gradients, rank
 CHECKPOINT_PERIOD_S = 120.0
 LOG_EVERY = 25
 WARM_UP = 80
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Chance, for one step: numpy's and torch's."""
+
+    step: int
+    rng: np.random.Generator
+    generator: torch.Generator
+
+    @classmethod
+    def of(cls, seed: int, process: int = 0, step: int = 0) -> Draws:
+        """What falls to a process at a step: the same however often a run was interrupted before it."""
+        rng = np.random.default_rng([seed, process, step])
+        return cls(step, rng, torch.Generator().manual_seed(int(rng.integers(2**63))))
 
 
 class Averaged:
@@ -84,12 +101,21 @@ def steps_done(folder: Path, name: str) -> int:
 
 
 class Loop:
-    """Runs ``steps`` optimisation steps of ``loss()``; interrupted, it goes on from its last checkpoint."""
+    """Runs ``steps`` optimisation steps of ``loss()``; interrupted, it goes on from its last checkpoint as if it had not been."""
 
     def __init__(
-        self, name: str, folder: Path, module: nn.Module, *, steps: int, learning_rate: float, muon: Callable[[str], bool] | None = None
+        self,
+        name: str,
+        folder: Path,
+        module: nn.Module,
+        *,
+        steps: int,
+        learning_rate: float,
+        seed: int,
+        muon: Callable[[str], bool] | None = None,
     ) -> None:
-        self.name, self.folder, self.module, self.steps, self.learning_rate = name, folder, module, steps, learning_rate
+        self.name, self.folder, self.module = name, folder, module
+        self.steps, self.learning_rate, self.seed = steps, learning_rate, seed
         self.optimizers = make_optimizers(module, learning_rate, muon)
         self.average = Averaged(module)
         self.step = 0
@@ -116,10 +142,11 @@ class Loop:
             save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, part)
 
     def run(
-        self, loss: Callable[[int], tuple[Tensor, dict[str, float]]], validate: Callable[[], dict[str, float]] | None = None
+        self, loss: Callable[[Draws], tuple[Tensor, dict[str, float]]], validate: Callable[[], dict[str, float]] | None = None
     ) -> nn.Module:
-        """``loss(step)`` returns the loss and figures to log; ``validate`` is called with averaged weights now and then.
+        """``loss(draws)`` returns the loss and figures to log; ``validate`` is called with averaged weights now and then.
 
+        Whatever a loss leaves to chance comes from its draws, or from torch's own generator, which is seeded for each step.
         Returns the module with its averaged weights.
         """
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -128,7 +155,9 @@ class Loop:
             bar = progress.add_task(self.name, total=self.steps, completed=self.step)
             while self.step < self.steps:
                 self._set_learning_rate()
-                value, figures = loss(self.step)
+                draws = Draws.of(self.seed, rank(), self.step)
+                torch.manual_seed(int(draws.rng.integers(2**63)))
+                value, figures = loss(draws)
                 if not torch.isfinite(value):
                     raise FloatingPointError(f"{self.name}: the loss is {value.item()} at step {self.step}; lower the learning rate")
                 for optimizer in self.optimizers:

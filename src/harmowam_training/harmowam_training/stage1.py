@@ -20,7 +20,7 @@ from harmowam_training.config import StageConfig, WorldModelConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.hindsight import grounding_labels
 from harmowam_training.kept_parts import kept_parts, weights_key
-from harmowam_training.loop import Loop
+from harmowam_training.loop import Draws, Loop
 from harmowam_training.parallel import rank, world_size
 from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
 from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, hand_vector
@@ -100,18 +100,16 @@ def backgrounds(corpus: Corpus) -> NDArray[np.uint8]:
 def train_autoencoder(preset: CompactPreset, config: StageConfig, corpus: Corpus, folder: Path, seed: int) -> Autoencoder:
     """Reconstruct frames, moving pixels counting seven times."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng([seed, rank()])
-    generator = torch.Generator().manual_seed(seed + 1000 * rank())
     batch_size = config.batch // world_size()
     model = Autoencoder(preset.autoencoder).to(memory_format=torch.channels_last)
     still = backgrounds(corpus)
-    loop = Loop("autoencoder", folder, model, steps=config.steps, learning_rate=config.learning_rate)
+    loop = Loop("autoencoder", folder, model, steps=config.steps, learning_rate=config.learning_rate, seed=seed)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        picked = rng.integers(0, len(corpus), batch_size)
+    def loss(draws: Draws) -> tuple[Tensor, dict[str, float]]:
+        picked = draws.rng.integers(0, len(corpus), batch_size)
         frames = frames_to_tensor(corpus.scene[picked])
         moving = (frames - frames_to_tensor(still[corpus.rollout[picked]])).abs().amax(1, keepdim=True) > 12 / 255
-        frames = torch.cat([recolour(frames[i : i + 1], generator) if i % 3 == 0 else frames[i : i + 1] for i in range(batch_size)])
+        frames = torch.cat([recolour(frames[i : i + 1], draws.generator) if i % 3 == 0 else frames[i : i + 1] for i in range(batch_size)])
         with bf16():
             value, squared = autoencoder_loss(model, frames, 1 + 6 * moving.float())
         return value, {"psnr_db": -10 * torch.log10(squared).item()}
@@ -124,39 +122,37 @@ def train_autoencoder(preset: CompactPreset, config: StageConfig, corpus: Corpus
 def train_grounding(preset: CompactPreset, config: StageConfig, corpus: Corpus, validation: Corpus, folder: Path, seed: int) -> Grounding:
     """Learn target and goal from hindsight labels."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng([seed, rank()])
-    generator = torch.Generator().manual_seed(seed + 1000 * rank())
     encoder = InstructionEncoder(preset.instruction_encoder)
     view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
     model = Grounding(preset.grounding, preset.instruction_encoder.dim).to(memory_format=torch.channels_last)
-    loop = Loop("grounding", folder, model, steps=config.steps, learning_rate=config.learning_rate)
+    loop = Loop("grounding", folder, model, steps=config.steps, learning_rate=config.learning_rate, seed=seed)
     sets = []
     for part in (corpus, validation):
         labels = grounding_labels(part)
         usable, play = np.flatnonzero(labels.known.any(1)), part.frames_of_kind({"play"})
         sets.append((part, instruction_table(encoder, part), labels, labels.pixels(view), np.intersect1d(usable, play), usable))
 
-    def batch(which: int, size: int, source: np.random.Generator, augment: bool) -> tuple[GroundingOutput, Tensor, Tensor, Tensor]:
+    def batch(which: int, size: int, draws: Draws, augment: bool) -> tuple[GroundingOutput, Tensor, Tensor, Tensor]:
         part, text, labels, pixels, play, usable = sets[which]
-        from_play = int(source.binomial(size, GROUNDING_PLAY_SHARE)) if augment else 0
-        picked = np.concatenate([source.choice(play, from_play), source.choice(usable, size - from_play)])
+        from_play = int(draws.rng.binomial(size, GROUNDING_PLAY_SHARE)) if augment else 0
+        picked = np.concatenate([draws.rng.choice(play, from_play), draws.rng.choice(usable, size - from_play)])
         images, where, known = (
             frames_to_tensor(part.scene[picked]),
             torch.from_numpy(pixels[picked]),
             torch.from_numpy(labels.known[picked]),
         )
         if augment:
-            images, where, known = rearranged(photometric(images, generator), where, known, generator)
+            images, where, known = rearranged(photometric(images, draws.generator), where, known, draws.generator)
         with bf16():
             output = model(images, text[part.rollout[picked]])
         output = GroundingOutput(output.logits.float(), output.height_m.float())
         return output, where, torch.from_numpy(labels.points[picked, :, 2]), known
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        return grounding_loss(*batch(0, config.batch // world_size(), rng, True)), {}
+    def loss(draws: Draws) -> tuple[Tensor, dict[str, float]]:
+        return grounding_loss(*batch(0, config.batch // world_size(), draws, True)), {}
 
     def validate() -> dict[str, float]:
-        output, pixels, heights, known = batch(1, 512, np.random.default_rng(0), False)
+        output, pixels, heights, known = batch(1, 512, Draws.of(0), False)
         found, _ = read_heat_maps(output.logits)
         error = (found - pixels).norm(dim=-1)
         height = (output.height_m - heights).abs()
@@ -305,8 +301,6 @@ def train_transformer(
     seed: int,
 ) -> None:
     """Pretrain on everything, then show the demonstrations more often; autoencoder and grounding stay as they are."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng([seed, rank()])
     steps = preset.frames - 1
     batch = config.batch // world_size()
     encoder = InstructionEncoder(preset.instruction_encoder)
@@ -321,20 +315,19 @@ def train_transformer(
     whole_held_out = np.flatnonzero(validation.unmasked_ahead(np.arange(len(validation)), steps).all(1))
     transformer = networks.transformer
     loop = Loop(
-        "world_model", folder, transformer, steps=config.steps, learning_rate=config.learning_rate,
+        "world_model", folder, transformer, steps=config.steps, learning_rate=config.learning_rate, seed=seed,
         muon=lambda name: name.startswith("blocks.") and "modulation" not in name,
     )  # fmt: skip
     finetune_from = config.steps * (1 - config.finetune_share)
-    torch.manual_seed(seed + 1000 * rank())
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        share = FINETUNE_TASK_SHARE if step >= finetune_from else len(task) / len(whole)
-        count = int(rng.binomial(batch, share))
-        picked = np.concatenate([rng.choice(task, count), rng.choice(whole, batch - count)])
-        views = encoded.random_views(batch, rng)
+    def loss(draws: Draws) -> tuple[Tensor, dict[str, float]]:
+        share = FINETUNE_TASK_SHARE if draws.step >= finetune_from else len(task) / len(whole)
+        count = int(draws.rng.binomial(batch, share))
+        picked = np.concatenate([draws.rng.choice(task, count), draws.rng.choice(whole, batch - count)])
+        views = encoded.random_views(batch, draws.rng)
         residual = networks.residual(windows(encoded, corpus, picked, steps, views))
         with bf16():
-            return flow_matching_loss(transformer, residual, conditions_at(encoded, corpus, picked, preset, views, rng)), {}
+            return flow_matching_loss(transformer, residual, conditions_at(encoded, corpus, picked, preset, views, draws.rng)), {}
 
     def validate() -> dict[str, float]:
         picked = np.random.default_rng(0).choice(whole_held_out, 96)
@@ -353,6 +346,7 @@ def train_world_model(
     preset: CompactPreset, config: WorldModelConfig, corpus: Corpus, validation: Corpus, folder: Path, seed: int
 ) -> WorldModelNetworks:
     """The transformer on top of the trained autoencoder and grounding; writes world_model.safetensors."""
+    torch.manual_seed(seed)
     networks = WorldModelNetworks(preset)
     parts: dict[str, nn.Module] = {"autoencoder": networks.autoencoder, "grounding": networks.grounding}
     for name, module in parts.items():

@@ -25,7 +25,7 @@ from harmowam_gate.labels import gripper_events, interaction_labels
 from harmowam_training.config import ExpertsConfig, StageConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.kept_parts import kept_parts, weights_key
-from harmowam_training.loop import Loop
+from harmowam_training.loop import Draws, Loop
 from harmowam_training.parallel import rank, world_size
 from harmowam_training.stage1 import (
     EncodedCorpus,
@@ -154,38 +154,34 @@ def near_events(corpus: Corpus) -> NDArray[np.bool_]:
 class GateBatches:
     """Batches for the gate from one corpus."""
 
-    def __init__(self, corpus: Corpus, seed: int) -> None:
+    def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
-        self.rng = np.random.default_rng(seed)
-        self.generator = torch.Generator().manual_seed(seed)
         self.labels = gate_labels(corpus)
         self.frames = np.flatnonzero(~corpus.masked & has_event(corpus))
 
-    def sample(self, size: int, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def sample(self, size: int, draws: Draws, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Scene, wrists and labels of random frames."""
-        frames = self.rng.choice(self.frames, size)
+        frames = draws.rng.choice(self.frames, size)
         scene = torch.from_numpy(np.moveaxis(self.corpus.scene[frames], -1, 1).copy()).float() / 255
         wrists = wrist_tensor(self.corpus, frames)
         if augment:
-            scene = recoloured_half(photometric(scene, self.generator), self.generator)
-            wrists = _augment_wrists(wrists, self.generator)
+            scene = recoloured_half(photometric(scene, draws.generator), draws.generator)
+            wrists = _augment_wrists(wrists, draws.generator)
         return scene, wrists, torch.from_numpy(self.labels[frames].astype(np.float32))
 
 
 class ExpertBatches:
     """Batches for the three networks from one corpus and its features."""
 
-    def __init__(self, preset: CompactPreset, corpus: Corpus, encoded: EncodedCorpus, features: Features, seed: int) -> None:
+    def __init__(self, preset: CompactPreset, corpus: Corpus, encoded: EncodedCorpus, features: Features) -> None:
         self.preset, self.corpus, self.encoded, self.features = preset, corpus, encoded, features
-        self.rng = np.random.default_rng(seed)
-        self.generator = torch.Generator().manual_seed(seed)
         self.view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
         kinds = np.array(corpus.kinds)[corpus.rollout]
         self.task_rows = np.flatnonzero((kinds[features.frames] != "play") & ~corpus.masked[features.frames])
-        self.gate = GateBatches(corpus, seed)
+        self.gate = GateBatches(corpus)
         self.weight = np.where(near_events(corpus), EVENT_WEIGHT, 1.0).astype(np.float32)
 
-    def predictive(self, rows: NDArray[np.int64], augment: bool) -> tuple[PredictiveInputs, Tensor, Tensor]:
+    def predictive(self, rows: NDArray[np.int64], draws: Draws, augment: bool) -> tuple[PredictiveInputs, Tensor, Tensor]:
         """Inputs, chunk (B, K, 14) and weight (B, K)."""
         corpus, features = self.corpus, self.features
         frames = features.frames[rows]
@@ -193,8 +189,8 @@ class ExpertBatches:
         points = features.points[rows]
         wrists = wrist_tensor(corpus, frames)
         if augment:
-            points = points + self.rng.normal(0, POINT_JITTER_M, points.shape).astype(np.float32)
-            wrists = _augment_wrists(wrists, self.generator)
+            points = points + draws.rng.normal(0, POINT_JITTER_M, points.shape).astype(np.float32)
+            wrists = _augment_wrists(wrists, draws.generator)
         state = state_vector(position, orientation, corpus.opening[frames], points, features.confidence[rows])
         inputs = PredictiveInputs(
             wrists,
@@ -211,17 +207,17 @@ class ExpertBatches:
         weight = corpus.unmasked_ahead(frames, steps) * self.weight[frames][:, None]
         return inputs, torch.from_numpy(chunk), torch.from_numpy(weight.astype(np.float32))
 
-    def reactive(self, rows: NDArray[np.int64], imagined: bool) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    def reactive(self, rows: NDArray[np.int64], draws: Draws, imagined: bool) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         """Inputs of the reactive network for one random frame of each row's imagination (or the real one), and the poses there."""
         corpus, preset = self.corpus, self.preset
         frames = self.features.frames[rows]
-        index = self.rng.integers(1 if imagined else 0, preset.frames, len(rows))
+        index = draws.rng.integers(1 if imagined else 0, preset.frames, len(rows))
         there = np.minimum(frames + index, corpus.last[frames])
         if imagined:
             latents = self.features.imagined[rows, index - 1].float()
         else:
             latents = self.encoded.latents[self.features.views[rows], there].float().flatten(2).transpose(1, 2)
-            latents = latents + 0.05 * torch.randn(latents.shape, generator=self.generator)
+            latents = latents + 0.05 * torch.randn(latents.shape, generator=draws.generator)
         return (latents, self.features.hidden[rows].float(), torch.from_numpy(index)), torch.from_numpy(poses(corpus, there))
 
 
@@ -254,26 +250,24 @@ def train_experts(
         task = np.setdiff1d(np.arange(len(part)), play)[:: config.task_stride]
         frames = np.sort(np.concatenate([selection.choice(play, min(play_frames, len(play)), replace=False), task]))
         features = compute_features(networks, encoded, part, frames, preset, folder / f"features_{name}")
-        batches.append(ExpertBatches(preset, part, encoded, features, seed + 1000 * rank()))
+        batches.append(ExpertBatches(preset, part, encoded, features))
     training, held_out = batches
 
     predictive, reactive, gate = PredictiveNetwork(preset), ReactiveNetwork(preset), GateNetwork(preset)
     everything = nn.ModuleDict({"predictive": predictive, "reactive": reactive, "gate": gate})
-    loop = Loop("experts", folder, everything, steps=config.steps, learning_rate=config.learning_rate)
+    loop = Loop("experts", folder, everything, steps=config.steps, learning_rate=config.learning_rate, seed=seed)
     weights, size = config.loss_weights, config.batch // world_size()
-    rng = np.random.default_rng([seed, rank()])
-    torch.manual_seed(seed + 1000 * rank())
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        inputs, chunk, weight = training.predictive(rng.choice(training.task_rows, size), augment=True)
+    def loss(draws: Draws) -> tuple[Tensor, dict[str, float]]:
+        inputs, chunk, weight = training.predictive(draws.rng.choice(training.task_rows, size), draws, augment=True)
         with bf16():
             of_predictive = predictive_loss(predictive, inputs, chunk, weight)
         of_reactive = torch.zeros(())
         for imagined in (False, True):
-            read, wanted = training.reactive(rng.integers(0, len(training.features.frames), size), imagined)
+            read, wanted = training.reactive(draws.rng.integers(0, len(training.features.frames), size), draws, imagined)
             with bf16():
                 of_reactive = of_reactive + 0.5 * reactive_loss(reactive(*read), wanted, torch.ones(len(wanted)))
-        scene, wrists, label = training.gate.sample(size, augment=True)
+        scene, wrists, label = training.gate.sample(size, draws, augment=True)
         with bf16():
             of_gate = F.binary_cross_entropy_with_logits(gate(scene, wrists).float(), label)
         total = weights.predictive * of_predictive + weights.reactive * of_reactive + weights.gate * of_gate
@@ -293,17 +287,16 @@ def train_gate(preset: CompactPreset, config: StageConfig, corpus: Corpus, valid
     """The gate alone, from the automatic labels: it shares no weights with the experts, so new labels need no new experts."""
     torch.manual_seed(seed)
     gate, size = GateNetwork(preset), config.batch // world_size()
-    training, held_out = (GateBatches(part, seed + 1000 * rank()) for part in (corpus, validation))
-    loop = Loop("gate", folder, gate, steps=config.steps, learning_rate=config.learning_rate)
+    training, held_out = (GateBatches(part) for part in (corpus, validation))
+    loop = Loop("gate", folder, gate, steps=config.steps, learning_rate=config.learning_rate, seed=seed)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        scene, wrists, label = training.sample(size, augment=True)
+    def loss(draws: Draws) -> tuple[Tensor, dict[str, float]]:
+        scene, wrists, label = training.sample(size, draws, augment=True)
         with bf16():
             return F.binary_cross_entropy_with_logits(gate(scene, wrists).float(), label), {}
 
     def validate() -> dict[str, float]:
-        held_out.rng = np.random.default_rng(0)
-        scene, wrists, label = held_out.sample(1024, augment=False)
+        scene, wrists, label = held_out.sample(1024, Draws.of(0), augment=False)
         with bf16():
             return {"gate_accuracy": float(((gate(scene, wrists) > 0) == (label > 0.5)).float().mean())}
 
@@ -316,9 +309,9 @@ def validation_figures(
     preset: CompactPreset, batches: ExpertBatches, predictive: PredictiveNetwork, reactive: ReactiveNetwork, gate: GateNetwork
 ) -> dict[str, float]:
     """Open-loop figures on held-out rollouts: chunk and pose errors of the working arm (median, cm) and gate accuracy."""
-    batches.rng = batches.gate.rng = np.random.default_rng(0)
-    rows = batches.rng.choice(batches.task_rows, 256)
-    inputs, chunk, weight = batches.predictive(rows, augment=False)
+    draws = Draws.of(0)
+    rows = draws.rng.choice(batches.task_rows, 256)
+    inputs, chunk, weight = batches.predictive(rows, draws, augment=False)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(chunk.shape, generator=generator) * preset.predictive.start_noise
     with bf16():
@@ -332,11 +325,11 @@ def validation_figures(
         "gripper_wrong": float(((sampled[..., 6] > 0) != (chunk.numpy()[..., 6] > 0)).mean()),
     }
     for imagined in (False, True):
-        read, wanted = batches.reactive(batches.rng.integers(0, len(batches.features.frames), 512), imagined)
+        read, wanted = batches.reactive(draws.rng.integers(0, len(batches.features.frames), 512), draws, imagined)
         with bf16():
             difference = (reactive(*read).float() - wanted)[:, 0, :3].norm(dim=-1) * POSITION_SCALE
         figures["reactive_imagined_cm" if imagined else "reactive_real_cm"] = float(difference.median() * 100)
-    scene, wrists, label = batches.gate.sample(768, augment=False)
+    scene, wrists, label = batches.gate.sample(768, draws, augment=False)
     with bf16():
         figures["gate_accuracy"] = float(((gate(scene, wrists) > 0) == (label > 0.5)).float().mean())
     return figures

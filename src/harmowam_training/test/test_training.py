@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from safetensors.torch import load_file
 from torch import nn
 from typer.testing import CliRunner
 
@@ -15,14 +16,17 @@ from harmowam_bringup.cli import app
 from harmowam_core.checkpoints import CheckpointError
 from harmowam_core.presets import PRESETS_DIR, load_preset
 from harmowam_core.scene_view import SceneView
+from harmowam_sim.demonstrators import MODEL_IMAGE_SIZES
 from harmowam_sim.intervals import wilson
-from harmowam_training.config import load_training_config
+from harmowam_training import loop
+from harmowam_training.config import StageConfig, load_training_config
 from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_rollout, split_paths
 from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, digest_of, summarise
 from harmowam_training.hindsight import grasp_and_release, grounding_labels
 from harmowam_training.kept_parts import kept_parts, weights_key
-from harmowam_training.loop import Loop
-from harmowam_training.stage1 import prefer_labels, rearranged
+from harmowam_training.loop import Draws, Loop, steps_done
+from harmowam_training.stage1 import prefer_labels, rearranged, train_autoencoder
+from harmowam_training.stage2 import train_gate
 from harmowam_training.straight_line import HOVER_M, StraightLineExpert
 
 
@@ -36,7 +40,7 @@ def rollout(steps: int = 40, instructions: tuple[str, ...] | None = None) -> Sim
         kind="play",
         success=None,
         instructions=instructions or ("put a on b",) * steps,
-        frames={"scene": rng.integers(0, 255, (steps, 64, 80, 3), dtype=np.uint8)},
+        frames={camera: rng.integers(0, 255, (steps, *size, 3), dtype=np.uint8) for camera, size in MODEL_IMAGE_SIZES.items()},
         arm_positions=np.zeros((steps, 14), np.float32),
         openings=opening,
         commanded_openings=commanded,
@@ -160,16 +164,17 @@ def straight_fit(folder: Path, steps: int, stop_at: int | None = None) -> nn.Mod
     """Fit a line; stop in the middle if asked."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
-    loop = Loop("line", folder, module, steps=steps, learning_rate=1e-2, muon=lambda name: name.startswith("0."))
+    fit = Loop("line", folder, module, steps=steps, learning_rate=1e-2, seed=0, muon=lambda name: name.startswith("0."))
 
-    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        if stop_at is not None and step == stop_at:
-            loop.save()
+    def loss(draws: Draws) -> tuple[torch.Tensor, dict[str, float]]:
+        if draws.step == stop_at:
+            fit.save()
             raise KeyboardInterrupt
-        x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
-        return (module(x)[:, 0] - x.sum(1)).square().mean(), {}
+        x = torch.randn(16, 4, generator=draws.generator)
+        noise = torch.randn(16) * float(draws.rng.uniform(0, 0.1))
+        return (module(x)[:, 0] - x.sum(1) + noise).square().mean(), {}
 
-    return loop.run(loss)
+    return fit.run(loss)
 
 
 def test_an_interrupted_loop_goes_on_as_if_nothing_happened(tmp_path: Path) -> None:
@@ -184,11 +189,50 @@ def test_an_interrupted_loop_goes_on_as_if_nothing_happened(tmp_path: Path) -> N
     assert float(rows[-1].split(",")[2]) < float(rows[1].split(",")[2])
 
 
+def train_stage(stage: str, corpus: Corpus, folder: Path, seed: int = 0, steps: int = 3) -> dict[str, torch.Tensor]:
+    """Returns what the stage's loop ends with."""
+    config = StageConfig(steps=steps, batch=4, learning_rate=1e-3)
+    if stage == "autoencoder":
+        train_autoencoder(load_preset(), config, corpus, folder, seed)
+    else:
+        train_gate(load_preset(), config, corpus, corpus, folder, seed)
+    return load_file(folder / f"{stage}.checkpoint.safetensors")
+
+
+def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step is saved, and the one after so many is never done."""
+    done = iter(range(steps))
+
+    def average_gradients(_: nn.Module) -> None:
+        if next(done, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "CHECKPOINT_PERIOD_S", -1)
+    monkeypatch.setattr(loop, "average_gradients", average_gradients)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "gate"])
+def test_an_interrupted_stage_goes_on_as_if_nothing_happened(
+    corpus: Corpus, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_stage(stage, corpus, tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        interrupt_after(2, patched)
+        train_stage(stage, corpus, tmp_path / "parts")
+    assert steps_done(tmp_path / "parts", stage) == 2
+    torch.testing.assert_close(train_stage(stage, corpus, tmp_path / "parts"), whole)
+
+
+def test_every_seed_process_and_step_draws_differently() -> None:
+    every = [Draws.of(0, 0, 0), Draws.of(1, 0, 0), Draws.of(0, 1, 0), Draws.of(0, 0, 1)]
+    assert len({draws.rng.random() for draws in every}) == len({draws.generator.initial_seed() for draws in every}) == 4
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     module = nn.Linear(1, 1)
-    loop = Loop("nan", tmp_path, module, steps=3, learning_rate=1e-2)
+    nan = Loop("nan", tmp_path, module, steps=3, learning_rate=1e-2, seed=0)
     with pytest.raises(FloatingPointError, match="step 0"):
-        loop.run(lambda step: (module.weight.sum() * float("nan"), {}))
+        nan.run(lambda _: (module.weight.sum() * float("nan"), {}))
 
 
 @pytest.mark.parametrize(("share", "trials", "low", "high"), [(0.5, 100, 0.4038, 0.5962), (1.0, 50, 0.9286, 1.0), (0.0, 50, 0.0, 0.0714)])
