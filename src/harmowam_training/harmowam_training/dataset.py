@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,13 @@ class Corpus:
         """(first, last) of each rollout."""
         starts = np.flatnonzero(self.first == np.arange(len(self)))
         return [(int(s), int(self.last[s])) for s in starts]
+
+    def digest(self) -> str:
+        """What it holds, in hexadecimal: all of it but images, of which a sample has to do."""
+        digest = hashlib.sha256(repr((len(self), self.instructions, self.kinds)).encode())
+        for array in (self.position, self.orientation, self.opening, self.commanded, self.masked, self.rollout, self.scene[::101]):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def frames_of_kind(self, kinds: Iterable[str]) -> NDArray[np.int64]:
         """Frames of rollouts of these kinds."""

@@ -15,7 +15,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from harmowam_core.checkpoints import CheckpointError
 from harmowam_core.files import replaced
+from harmowam_core.presets import CompactPreset
+from harmowam_training.config import StageConfig
+from harmowam_training.dataset import Corpus
+from harmowam_training.kept_parts import weights_key
 from harmowam_training.parallel import average_gradients, rank
 
 CHECKPOINT_PERIOD_S = 120.0
@@ -87,6 +92,11 @@ def _restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[s
         optimizer.load_state_dict(full)
 
 
+def made_from(preset: CompactPreset, corpus: Corpus, *upstream: nn.Module) -> str:
+    """What a stage's weights depend on besides its recipe and seed."""
+    return weights_key(nn.ModuleList(upstream), preset.fingerprint(), corpus.digest())
+
+
 def _checkpoint_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.checkpoint.safetensors"
 
@@ -101,22 +111,27 @@ def steps_done(folder: Path, name: str) -> int:
 
 
 class Loop:
-    """Runs ``steps`` optimisation steps of ``loss()``; interrupted, it goes on from its last checkpoint as if it had not been."""
+    """Runs ``steps`` optimisation steps of ``loss()``; interrupted, it goes on from its last checkpoint as if it had not been.
+
+    ``origin`` is what the stage is made from (see made_from). A checkpoint of another recipe, seed or origin is refused with
+    CheckpointError.
+    """
 
     def __init__(
         self,
         name: str,
         folder: Path,
         module: nn.Module,
-        *,
-        steps: int,
-        learning_rate: float,
+        config: StageConfig,
         seed: int,
+        origin: str = "",
+        *,
         muon: Callable[[str], bool] | None = None,
     ) -> None:
         self.name, self.folder, self.module = name, folder, module
-        self.steps, self.learning_rate, self.seed = steps, learning_rate, seed
-        self.optimizers = make_optimizers(module, learning_rate, muon)
+        self.steps, self.learning_rate, self.seed = config.steps, config.learning_rate, seed
+        self._made_with = {"recipe": config.model_dump_json(), "seed": str(seed), "made_from": origin}
+        self.optimizers = make_optimizers(module, config.learning_rate, muon)
         self.average = Averaged(module)
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +140,14 @@ class Loop:
             self._resume()
 
     def _resume(self) -> None:
+        with safe_open(self._checkpoint, "pt") as file:
+            stored = file.metadata() or {}
+        other = [name.replace("_", " ") for name, value in self._made_with.items() if stored.get(name) != value]
+        if other:
+            raise CheckpointError(
+                f"{self._checkpoint} is of another training ({', '.join(other)}); delete it to do stage {self.name} again, "
+                "or train into another folder with --out"
+            )
         tensors = load_file(self._checkpoint)
         self.step = int(tensors["step"])
         self.module.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
@@ -139,7 +162,7 @@ class Loop:
         tensors |= {f"model.{k}": v for k, v in self.module.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state.items()}
         with replaced(self._checkpoint) as part:
-            save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, part)
+            save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, part, self._made_with)
 
     def run(
         self, loss: Callable[[Draws], tuple[Tensor, dict[str, float]]], validate: Callable[[], dict[str, float]] | None = None

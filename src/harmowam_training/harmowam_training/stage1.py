@@ -20,7 +20,7 @@ from harmowam_training.config import StageConfig, WorldModelConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.hindsight import grounding_labels
 from harmowam_training.kept_parts import kept_parts, weights_key
-from harmowam_training.loop import Draws, Loop
+from harmowam_training.loop import Draws, Loop, made_from
 from harmowam_training.parallel import rank, world_size
 from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
 from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, hand_vector
@@ -103,7 +103,7 @@ def train_autoencoder(preset: CompactPreset, config: StageConfig, corpus: Corpus
     batch_size = config.batch // world_size()
     model = Autoencoder(preset.autoencoder).to(memory_format=torch.channels_last)
     still = backgrounds(corpus)
-    loop = Loop("autoencoder", folder, model, steps=config.steps, learning_rate=config.learning_rate, seed=seed)
+    loop = Loop("autoencoder", folder, model, config, seed, made_from(preset, corpus))
 
     def loss(draws: Draws) -> tuple[Tensor, dict[str, float]]:
         picked = draws.rng.integers(0, len(corpus), batch_size)
@@ -125,7 +125,7 @@ def train_grounding(preset: CompactPreset, config: StageConfig, corpus: Corpus, 
     encoder = InstructionEncoder(preset.instruction_encoder)
     view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
     model = Grounding(preset.grounding, preset.instruction_encoder.dim).to(memory_format=torch.channels_last)
-    loop = Loop("grounding", folder, model, steps=config.steps, learning_rate=config.learning_rate, seed=seed)
+    loop = Loop("grounding", folder, model, config, seed, made_from(preset, corpus))
     sets = []
     for part in (corpus, validation):
         labels = grounding_labels(part)
@@ -196,7 +196,7 @@ def encode_corpus(
     """Autoencoder and grounding over all frames; both are kept in ``folder`` under ``name``."""
     networks.eval()
     text = instruction_table(encoder, corpus)
-    seen = np.ascontiguousarray(corpus.scene[::101]).tobytes() + f"{len(corpus)} {corpus.instructions}".encode()
+    seen = corpus.digest()
     latents = kept_parts(
         folder / f"latents_{name}",
         weights_key(networks.autoencoder, seen, f"{views} views"),
@@ -315,7 +315,7 @@ def train_transformer(
     whole_held_out = np.flatnonzero(validation.unmasked_ahead(np.arange(len(validation)), steps).all(1))
     transformer = networks.transformer
     loop = Loop(
-        "world_model", folder, transformer, steps=config.steps, learning_rate=config.learning_rate, seed=seed,
+        "world_model", folder, transformer, config, seed, made_from(preset, corpus, networks.autoencoder, networks.grounding),
         muon=lambda name: name.startswith("blocks.") and "modulation" not in name,
     )  # fmt: skip
     finetune_from = config.steps * (1 - config.finetune_share)

@@ -25,7 +25,7 @@ from harmowam_gate.labels import gripper_events, interaction_labels
 from harmowam_training.config import ExpertsConfig, StageConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.kept_parts import kept_parts, weights_key
-from harmowam_training.loop import Draws, Loop
+from harmowam_training.loop import Draws, Loop, made_from
 from harmowam_training.parallel import rank, world_size
 from harmowam_training.stage1 import (
     EncodedCorpus,
@@ -255,7 +255,7 @@ def train_experts(
 
     predictive, reactive, gate = PredictiveNetwork(preset), ReactiveNetwork(preset), GateNetwork(preset)
     everything = nn.ModuleDict({"predictive": predictive, "reactive": reactive, "gate": gate})
-    loop = Loop("experts", folder, everything, steps=config.steps, learning_rate=config.learning_rate, seed=seed)
+    loop = Loop("experts", folder, everything, config, seed, made_from(preset, corpus, networks))
     weights, size = config.loss_weights, config.batch // world_size()
 
     def loss(draws: Draws) -> tuple[Tensor, dict[str, float]]:
@@ -288,7 +288,7 @@ def train_gate(preset: CompactPreset, config: StageConfig, corpus: Corpus, valid
     torch.manual_seed(seed)
     gate, size = GateNetwork(preset), config.batch // world_size()
     training, held_out = (GateBatches(part) for part in (corpus, validation))
-    loop = Loop("gate", folder, gate, steps=config.steps, learning_rate=config.learning_rate, seed=seed)
+    loop = Loop("gate", folder, gate, config, seed, made_from(preset, corpus))
 
     def loss(draws: Draws) -> tuple[Tensor, dict[str, float]]:
         scene, wrists, label = training.sample(size, draws, augment=True)

@@ -114,12 +114,21 @@ class Run:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}); mend it, or delete it to lose what it says of earlier stages") from error
 
+    def done(self, stage: Stage) -> bool:
+        """Whether nothing is left to do of a stage."""
+        from harmowam_training.collect import missing_jobs
+        from harmowam_training.loop import steps_done
+
+        if stage is Stage.COLLECT:
+            return not missing_jobs(self.config.collect, self.rollouts)
+        return steps_done(self.models, stage.value) >= getattr(self.config, stage.value).steps
+
     def record(self, stage: Stage, seconds: float) -> None:
         """Note how long a stage took, and with what."""
         path, facts = self.folder / "training.json", self.facts()
-        facts |= {"seed": self.seed, "commit": describe_commit(), "recipe": self.config.model_dump()}
-        facts.setdefault("hours", {})
-        facts["hours"][stage.value] = round(facts["hours"].get(stage.value, 0.0) + seconds / 3600, 3)
+        hours = facts.get(stage.value, {}).get("hours", 0.0) + seconds / 3600
+        recipe = getattr(self.config, stage.value).model_dump()
+        facts[stage.value] = {"seed": self.seed, "commit": describe_commit(), "recipe": recipe, "hours": round(hours, 3)}
         with replaced(path) as part:
             part.write_text(json.dumps(facts, indent=1) + "\n")
 
@@ -138,8 +147,8 @@ class Run:
         from harmowam_world_model.compact import WorldModelNetworks
 
         for stage in OPTIMISED:
-            done, wanted = steps_done(self.models, stage.value), getattr(self.config, stage.value).steps
-            if done < wanted:
+            if not self.done(stage):
+                done, wanted = steps_done(self.models, stage.value), getattr(self.config, stage.value).steps
                 raise CheckpointError(
                     f"nothing installed: stage {stage.value} in {self.models} has done {done} of {wanted} steps; run `harmowam train`"
                 )
@@ -187,12 +196,13 @@ def train(
         if only and stage not in only:
             continue
         console.rule(stage.value)
-        started = time.monotonic()
+        started, before = time.monotonic(), run.done(stage)
         if stage is Stage.COLLECT:
             run.collect()
         else:
             run_parallel(_optimise, workers, run, stage)
-        run.record(stage, time.monotonic() - started)
+        if not before:
+            run.record(stage, time.monotonic() - started)
     if install:
         run.install()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,18 @@ def test_nothing_is_installed_of_an_incomplete_run(finished: Run, spoil, named: 
     with pytest.raises(CheckpointError, match=named):
         finished.install()
     assert not finished.preset.weights_dir().exists()
+
+
+def test_a_stage_that_was_done_keeps_its_facts(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Stage] = []
+    monkeypatch.setattr("harmowam_training.parallel.run_parallel", lambda _, __, ___, stage: begun.append(stage))
+    save_file({"step": torch.tensor(3)}, finished.models / "gate.checkpoint.safetensors")
+    (finished.folder / "training.json").write_text(json.dumps({"experts": {"seed": 7}, "gate": {"seed": 7, "hours": 1.5}}))
+    train(only=[Stage.EXPERTS, Stage.GATE], recipe=None, out=finished.folder, seed=0, workers=1, install=False)
+    facts = finished.facts()
+    assert begun == [Stage.EXPERTS, Stage.GATE] and facts["experts"] == {"seed": 7}
+    assert facts["gate"]["seed"] == 0 and facts["gate"]["hours"] == 1.5
+    assert facts["gate"]["recipe"] == finished.config.gate.model_dump()
 
 
 def test_damaged_facts_are_named_before_anything_runs(tmp_path: Path) -> None:

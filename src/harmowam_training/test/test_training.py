@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from typer.testing import CliRunner
 
@@ -24,7 +24,7 @@ from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_ro
 from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, digest_of, summarise
 from harmowam_training.hindsight import grasp_and_release, grounding_labels
 from harmowam_training.kept_parts import kept_parts, weights_key
-from harmowam_training.loop import Draws, Loop, steps_done
+from harmowam_training.loop import Draws, Loop, made_from, steps_done
 from harmowam_training.stage1 import prefer_labels, rearranged, train_autoencoder
 from harmowam_training.stage2 import train_gate
 from harmowam_training.straight_line import HOVER_M, StraightLineExpert
@@ -164,7 +164,7 @@ def straight_fit(folder: Path, steps: int, stop_at: int | None = None) -> nn.Mod
     """Fit a line; stop in the middle if asked."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
-    fit = Loop("line", folder, module, steps=steps, learning_rate=1e-2, seed=0, muon=lambda name: name.startswith("0."))
+    fit = Loop("line", folder, module, StageConfig(steps=steps, batch=16, learning_rate=1e-2), 0, muon=lambda name: name.startswith("0."))
 
     def loss(draws: Draws) -> tuple[torch.Tensor, dict[str, float]]:
         if draws.step == stop_at:
@@ -223,6 +223,29 @@ def test_an_interrupted_stage_goes_on_as_if_nothing_happened(
     torch.testing.assert_close(train_stage(stage, corpus, tmp_path / "parts"), whole)
 
 
+@pytest.mark.parametrize(("changed", "named"), [({"seed": 1}, "seed"), ({"steps": 2}, "recipe"), ({}, "made from")])
+def test_a_checkpoint_of_another_training_is_refused(corpus: Corpus, tmp_path: Path, changed: dict[str, int], named: str) -> None:
+    train_stage("autoencoder", corpus, tmp_path, steps=1)
+    if not changed:
+        corpus.position[0] += 1
+    with pytest.raises(CheckpointError, match=rf"autoencoder\.checkpoint\.safetensors is of another training \({named}\); delete it"):
+        train_stage("autoencoder", corpus, tmp_path, **{"steps": 1} | changed)
+
+
+def test_a_checkpoint_that_does_not_say_what_it_is_of_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    save_file(train_stage("autoencoder", corpus, tmp_path, steps=1), tmp_path / "autoencoder.checkpoint.safetensors")
+    with pytest.raises(CheckpointError, match="recipe, seed, made from"):
+        train_stage("autoencoder", corpus, tmp_path, steps=1)
+
+
+def test_another_model_upstream_is_another_origin(corpus: Corpus) -> None:
+    layer = nn.Linear(2, 2)
+    before = made_from(load_preset(), corpus, layer)
+    assert before == made_from(load_preset(), corpus, layer)
+    nn.init.zeros_(layer.weight)
+    assert before != made_from(load_preset(), corpus, layer)
+
+
 def test_every_seed_process_and_step_draws_differently() -> None:
     every = [Draws.of(0, 0, 0), Draws.of(1, 0, 0), Draws.of(0, 1, 0), Draws.of(0, 0, 1)]
     assert len({draws.rng.random() for draws in every}) == len({draws.generator.initial_seed() for draws in every}) == 4
@@ -230,7 +253,7 @@ def test_every_seed_process_and_step_draws_differently() -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     module = nn.Linear(1, 1)
-    nan = Loop("nan", tmp_path, module, steps=3, learning_rate=1e-2, seed=0)
+    nan = Loop("nan", tmp_path, module, StageConfig(steps=3, batch=1, learning_rate=1e-2), 0)
     with pytest.raises(FloatingPointError, match="step 0"):
         nan.run(lambda _: (module.weight.sum() * float("nan"), {}))
 
