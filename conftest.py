@@ -9,7 +9,8 @@ settings.register_profile("harmowam", deadline=None)
 settings.load_profile("harmowam")
 
 
-def pytest_unconfigure() -> None:
-    """What active nodes put aside for good goes, too; or the bindings of ruckig call it leaked."""
-    gc.unfreeze()
-    gc.collect()
+def pytest_runtest_logfinish() -> None:
+    """What active nodes put aside for good goes with their test: participants of DDS would stay, with their threads and sockets."""
+    if gc.get_freeze_count():
+        gc.unfreeze()
+        gc.collect()

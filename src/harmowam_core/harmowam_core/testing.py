@@ -173,13 +173,15 @@ def graph(*make_nodes: Callable[[], Node], parameters: Mapping[str, float] | Non
         spinners = [Thread(target=_spin, args=(executor, ended), daemon=True) for executor in executors]
         for spinner in spinners:
             spinner.start()
-        yield cell, nodes
-        ended.set()
-        for executor, spinner in zip(executors, spinners, strict=True):
-            executor.shutdown(timeout_sec=5.0)
-            spinner.join(timeout=5.0)
-        for node in (*nodes, cell):
-            node.destroy_node()
+        try:
+            yield cell, nodes
+        finally:
+            ended.set()
+            for executor, spinner in zip(executors, spinners, strict=True):
+                executor.shutdown(timeout_sec=5.0)
+                spinner.join(timeout=5.0)
+            for node in (*nodes, cell):
+                node.destroy_node()
     finally:
         rclpy.try_shutdown(context=outside)
         rclpy.try_shutdown()
