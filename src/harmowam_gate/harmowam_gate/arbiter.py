@@ -113,7 +113,7 @@ class Arbiter:
         self._refusal = Verdict()
         self._selection.clear(now_ns)
         self.watch.new_task()
-        self._grippers.forget()
+        self._grippers.forget(now_ns)
         return self._task_id
 
     def stop_task(self) -> None:

@@ -30,10 +30,11 @@ class Grippers:
         self._rest_s = settings.rest_s
         self._sent: JointSpline | None = None
 
-    def forget(self) -> None:
-        """Say nothing until the next wish."""
+    def forget(self, now_ns: int) -> None:
+        """Say nothing until the next wish, which starts from where the fingers are then: measured, unless they are still on their way."""
         self.commanded = np.full(len(self.commanded), np.nan)
-        self._sent = None
+        if self._sent is not None and now_ns >= self._sent.end_ns:
+            self._sent = None
 
     def want(self, openings: ArrayLike) -> None:
         """Openings (A,) in [0, 1] that an expert asks for: beyond one half by the hysteresis they change a gripper."""

@@ -7,6 +7,7 @@ import pytest
 
 from harmowam_core.stages import Phase
 from harmowam_gate.gripper import Grippers
+from harmowam_gate.joint_spline import JointMotion
 from harmowam_gate.settings import ArbiterSettings
 from harmowam_gate.task_progress import TaskProgress
 
@@ -33,6 +34,21 @@ def test_whenever_they_turn_back_fingers_arrive_soon(grippers):
         motion = grippers.advance(now_ns, OPEN)
         assert motion is None or (motion.end_ns - now_ns) * 1e-9 <= 0.6
         now_ns += S // 50
+
+
+@pytest.mark.parametrize("later_s", [0.1, 2.0], ids=["on the way", "arrived"])
+def test_a_new_task_takes_fingers_on_from_where_they_are(grippers, cell, later_s):
+    grippers.want([0.0, 1.0])
+    before = grippers.advance(S, OPEN)
+    now_ns = S + round(later_s * 1e9)
+    grippers.forget(now_ns)
+    assert grippers.advance(now_ns, OPEN) is None
+    grippers.want([1.0, 1.0])
+    measured = np.array([0.3, 1.0])  # an object may have stopped a finger
+    motion = grippers.advance(now_ns, measured)
+    begins = before.motion(now_ns) if now_ns < before.end_ns else JointMotion.resting(measured * cell.finger_travel)
+    assert motion.motion(now_ns).positions == pytest.approx(begins.positions)
+    assert motion.motion(now_ns).velocities == pytest.approx(begins.velocities)
 
 
 def test_wavering_wishes_change_nothing(grippers):
