@@ -33,14 +33,13 @@ def bench(
 ) -> None:
     """Milliseconds of whole calls on recorded observations, backends alternating, and the cosine of every network to PyTorch in float32."""
     from harmowam_core.backends import BackendError, backend_named
-    from harmowam_core.checkpoints import CheckpointError
     from harmowam_core.presets import PresetError
 
     console = Console(stderr=json_to == "-", highlight=False, soft_wrap=True)
     try:
         names = CPU_BACKENDS if backend == "all" else ("torch", *(backend_named(n) for n in backend.split(",") if n != "torch"))
         results = measure(names, repeats, [int(n) for n in threads.split(",")], preset, device, console)
-    except (PresetError, CheckpointError, BackendError, ValueError) as error:
+    except (PresetError, BackendError, ValueError) as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(2) from error
     write_json(json_to, results)

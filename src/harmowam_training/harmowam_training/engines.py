@@ -29,14 +29,13 @@ def build(
 ) -> None:
     """Build the engines of every network of a preset, and compare each with PyTorch; exit 1 if one cannot be built or disagrees."""
     from harmowam_core.backends import BackendError
-    from harmowam_core.checkpoints import CheckpointError
     from harmowam_core.presets import PresetError
 
     console = Console(stderr=json_to == "-", highlight=False, soft_wrap=True)
     try:
         chosen = chosen_backends(backend)
         result = build_engines(preset, chosen, out, weights, capability_of(compute_capability), console, skip=backend == "all")
-    except (PresetError, CheckpointError, ValueError) as error:
+    except (PresetError, ValueError) as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(2) from error
     except BackendError as error:

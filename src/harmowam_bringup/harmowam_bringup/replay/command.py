@@ -51,7 +51,6 @@ def replay(
     Exit 1 if some of the recordings could not be evaluated, 2 if none could.
     """
     console = Console(stderr=json_file == "-", highlight=False, soft_wrap=True)
-    from harmowam_core.checkpoints import CheckpointError
     from harmowam_core.contract import contract_for
     from harmowam_core.wan_preset import load_any_preset
 
@@ -62,7 +61,7 @@ def replay(
         rules = contract_for(config, contract)
         asked = (preset, config, rules, instruction, step, seed, threads)
         runs = [run for chosen in folders for run in _runs(bags, chosen, *asked, console, left_out)]
-    except (ValueError, FileNotFoundError, CheckpointError) as error:
+    except (ValueError, FileNotFoundError) as error:
         console.print(Text(str(error), style="red"))
         raise typer.Exit(BAD_INPUT) from error
     if not runs:
