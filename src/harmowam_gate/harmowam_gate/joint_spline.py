@@ -127,6 +127,18 @@ class JointSpline:
         peaks = [np.abs(6 * c3 + t * (24 * c4 + t * 60 * c5)) for t in (np.zeros_like(h), vertex, h)]
         return np.asarray(np.maximum.reduce(peaks), dtype=np.float64)
 
+    def peak_accelerations(self) -> Float64:
+        """(P, N) largest |acceleration| from each point until the next, exactly: a cubic turns where the jerk is zero."""
+        _, _, c2, c3, c4, c5 = self._shares
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # Of 6 c3 + 24 c4 u + 60 c5 u^2, in the form that keeps its digits where c5 is small.
+            root = -(2 * c4 + np.copysign(np.sqrt(4 * c4**2 - 10 * c3 * c5), c4))
+            turns = np.nan_to_num(np.clip([root / (10 * c5), c3 / root], 0.0, 1.0), nan=0.0)  # (2, P - 1, N) shares of the piece
+        inner = np.abs(2 * c2 + turns * (6 * c3 + turns * (12 * c4 + turns * 20 * c5))).max(axis=0) / self._spans[:, None] ** 2
+        peaks = np.abs(self.accelerations)
+        peaks[:-1] = np.maximum(peaks[:-1], inner)
+        return peaks
+
     def sample(self, times_ns: NDArray[np.int64]) -> DenseMotion:
         """At ``times_ns`` (D,), which must lie between start and end."""
         seconds = (times_ns - self.times_ns[0]) * 1e-9

@@ -128,7 +128,7 @@ def test_position(motion, every, cell, side):
 )
 def test_too_quick_motions_ask_for_the_time_they_need(motion, every, name, reason, order):
     """Quicken the sway until the limit is exceeded by half; stretched as asked for, it passes."""
-    dense = {"velocity": motion.dense.velocities, "acceleration": motion.dense.accelerations, "jerk": motion.spline.peak_jerks()}
+    dense = {"velocity": motion.dense.velocities, "acceleration": motion.spline.peak_accelerations(), "jerk": motion.spline.peak_jerks()}
     share = float((np.abs(dense[name]).max(axis=0) / every[name]._limit).max())
     quick = stretched(motion, (share / 1.5) ** (1 / order))
     verdict = every[name].check(quick)

@@ -129,3 +129,23 @@ def test_dense_samples_and_single_moments_are_those_of_the_spline():
         for name in ("positions", "velocities", "accelerations"):
             assert getattr(motion, name) == pytest.approx(getattr(wanted, name)[row], rel=1e-9, abs=1e-6), name
     assert len(JointSpline.through([START_NS], [JointMotion.resting(np.zeros(14))]).dense().times_s) == 1
+
+
+def test_peaks_are_exact():
+    """Against a thousand samples of each piece, among them pieces whose acceleration is straight or constant."""
+    random = np.random.default_rng(0)
+    times_ns = START_NS + np.cumsum(random.integers(3_000, 20_000, 12) * 1000)
+    wild = JointSpline(times_ns, *random.normal(size=(3, 12, 14)))
+    seconds = (times_ns - times_ns[0])[:, None] * 1e-9
+    flat = np.ones((1, 14))
+    even = JointSpline(times_ns, seconds**2 / 2 * flat, seconds * flat, np.ones((12, 14)))
+    ramp = JointSpline(times_ns, seconds**3 / 6 * flat, seconds**2 / 2 * flat, seconds * flat)
+    still = JointSpline(times_ns, np.ones((12, 14)), np.zeros((12, 14)), np.zeros((12, 14)))
+    for spline in (wild, even, ramp, still):
+        inner = [np.linspace(a, b, 1001)[:-1].astype(np.int64) for a, b in zip(times_ns[:-1], times_ns[1:], strict=True)]
+        sampled = np.abs(spline.sample(np.concatenate(inner)).accelerations).reshape(11, 1000, 14).max(axis=1)
+        ends = np.abs(spline.accelerations)
+        assert np.maximum(spline.peak_accelerations()[:-1], ends[1:]) == pytest.approx(np.maximum(sampled, ends[1:]), rel=2e-5, abs=1e-6)
+        assert spline.peak_accelerations().max(axis=0) == pytest.approx(np.maximum(sampled.max(axis=0), ends[-1]), rel=2e-5, abs=1e-6)
+    resting = JointSpline.through([START_NS], [JointMotion.resting(np.zeros(14))])
+    assert not resting.peak_accelerations().any()

@@ -17,4 +17,4 @@ class AccelerationLimit(Limit):
 
     def check(self, motion: Motion) -> Verdict:
         """Ask for more time where a joint would exceed it."""
-        return judge_joints(Reason.ACCELERATION_LIMIT, motion.names, motion.dense.accelerations, self._limit, 2, "rad/s^2")
+        return judge_joints(Reason.ACCELERATION_LIMIT, motion.names, motion.spline.peak_accelerations(), self._limit, 2, "rad/s^2")
