@@ -35,6 +35,8 @@ from harmowam_gate.watch import Watch
 __all__ = ["Arbiter", "ArbiterOutput", "ArbiterSettings", "ResetRefused", "TaskRefused"]
 
 Float64 = NDArray[np.float64]
+LATE_S = 0.005
+"""A plan can still be sent by a tick that comes so late."""
 RESYNC_RAD = 0.02  # further than this from its last set-point, a resting arm was moved by someone else
 
 
@@ -67,6 +69,8 @@ class Arbiter:
         self, cell: Cell, kinematics: Kinematics, settings: ArbiterSettings | None = None, tick_period_s: float | None = None
     ) -> None:
         self.settings = settings or ArbiterSettings()
+        # Where ticks have a deadline, one that plans leaves the sending to the next.
+        self._sends_ns = 0 if tick_period_s is None else round((tick_period_s + LATE_S) * 1e9)
         self._cell = cell
         self._joints = len(cell.arm_joint_names)
         self._selection = Selection(cell, self.settings)
@@ -272,11 +276,14 @@ class Arbiter:
         arm = gripper = None
         if decision.status in (Status.EXECUTING, Status.SLOWED) and choice is not None:
             pace = self.settings.slowed_pace if decision.reason is Reason.DEADLINE_MISSED else 1.0
-            verdict = self._mover.take(choice.path, (choice.chunks, pace, drifts), choice.expert, choice.observed_ns, now_ns, pace)
+            send_ns = now_ns + self._sends_ns
+            verdict = self._mover.take(choice.path, (choice.chunks, pace, drifts), choice.expert, choice.observed_ns, now_ns, pace, send_ns)
             if verdict is not None:
                 self._note(verdict)
-            arm, verdict = self._mover.advance(now_ns, self.watch.off_rad(self._mover.set_point))
-            decision = self._moved(decision, verdict)
+            moved = Verdict()
+            if verdict is None or not self._sends_ns or not self._mover.follows(send_ns):
+                arm, moved = self._mover.advance(now_ns, self.watch.off_rad(self._mover.set_point))
+            decision = self._moved(decision, moved)
             gripper = self._grip(choice, now_ns)
         else:
             arm = self._mover.stop(now_ns)

@@ -18,13 +18,13 @@ GRID_NS = 20_000_000
 SHORTEST_NS = 1_000_000
 """No piece of a trajectory is shorter."""
 
-DERIVATIVES = np.array([[1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 4, 5], [0, 0, 2, 6, 12, 20], [0, 0, 0, 6, 24, 60]])
-EXPONENTS = np.array([[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 3, 4], [0, 0, 0, 1, 2, 3], [0, 0, 0, 0, 1, 2]])
-"""Of a quintic and its first three derivatives: the factors and powers that its six coefficients come with."""
+DERIVATIVES = np.array([[1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 4, 5], [0, 0, 2, 6, 12, 20]])
+EXPONENTS = np.array([[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 3, 4], [0, 0, 0, 1, 2, 3]])
+"""Of a quintic and its first two derivatives: the factors and powers that its six coefficients come with."""
 
 PLACES = np.array([0.0, 0.25, 0.5, 0.75])
-PIECE = DERIVATIVES[:, None] * PLACES[:, None] ** EXPONENTS[:, None]
-"""(4, 4, 6) what each coefficient contributes to each derivative at each of these shares of a piece."""
+PIECE = DERIVATIVES[:2, None] * PLACES[:, None] ** EXPONENTS[:2, None]
+"""(2, 4, 6) what each coefficient contributes to position and velocity at each of these shares of a piece."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,10 @@ class JointMotion:
 
 @dataclass(frozen=True)
 class DenseMotion:
-    """A spline sampled: times_s (D,), and (D, N) positions, velocities, accelerations, jerks."""
+    """A spline sampled: (D, N) positions, velocities."""
 
-    times_s: Float64
     positions: Float64
     velocities: Float64
-    accelerations: Float64
-    jerks: Float64
 
 
 @dataclass(frozen=True)
@@ -139,33 +136,12 @@ class JointSpline:
         peaks[:-1] = np.maximum(peaks[:-1], inner)
         return peaks
 
-    def sample(self, times_ns: NDArray[np.int64]) -> DenseMotion:
-        """At ``times_ns`` (D,), which must lie between start and end."""
-        seconds = (times_ns - self.times_ns[0]) * 1e-9
-        if len(self.times_ns) == 1:
-            still = np.zeros((len(seconds), self.positions.shape[1]))
-            return DenseMotion(seconds, self.positions + still, still, still, still)
-        piece = np.clip(np.searchsorted(self.times_ns, times_ns, side="right") - 1, 0, len(self.times_ns) - 2)
-        t = ((times_ns - self.times_ns[piece]) * 1e-9)[:, None]
-        c0, c1, c2, c3, c4, c5 = self._coefficients[:, piece]
-        return DenseMotion(
-            seconds,
-            c0 + t * (c1 + t * (c2 + t * (c3 + t * (c4 + t * c5)))),
-            c1 + t * (2 * c2 + t * (3 * c3 + t * (4 * c4 + t * 5 * c5))),
-            2 * c2 + t * (6 * c3 + t * (12 * c4 + t * 20 * c5)),
-            6 * c3 + t * (24 * c4 + t * 60 * c5),
-        )
-
     def dense(self) -> DenseMotion:
         """Sampled evenly, four times each piece, and at the end."""
-        if len(self.times_ns) == 1:
-            return self.sample(self.times_ns)
-        joints, orders = self.positions.shape[1], np.arange(len(DERIVATIVES))
-        inner = np.tensordot(PIECE, self._shares, 1) / self._spans[:, None] ** orders[:, None, None, None]  # (order, place, piece, N)
-        end = np.tensordot(DERIVATIVES, self._shares[:, -1], 1) / self._spans[-1] ** orders[:, None]
-        rows = np.concatenate([np.moveaxis(inner, 1, 2).reshape(len(orders), -1, joints), end[:, None]], axis=1)
-        times_s = np.append((self._seconds[:-1, None] + self._spans[:, None] * PLACES).ravel(), self._seconds[-1])
-        return DenseMotion(times_s, *rows)
+        inner = np.tensordot(PIECE, self._shares, 1)  # (order, place, piece, N)
+        rows = np.moveaxis(inner, 1, 2).reshape(len(PIECE), -1, self.positions.shape[1])
+        spans = np.repeat(self._spans, len(PLACES))[:, None]
+        return DenseMotion(np.concatenate([rows[0], self.positions[-1:]]), np.concatenate([rows[1] / spans, self.velocities[-1:]]))
 
     def motion(self, time_ns: int) -> JointMotion:
         """The set-point at one time; before the start that of the start, after the end at rest."""
@@ -176,7 +152,7 @@ class JointSpline:
         if t == 0:
             return JointMotion(self.positions[piece], self.velocities[piece], self.accelerations[piece])
         powers = np.array([1.0, t, t**2, t**3, t**4, t**5])
-        position, velocity, acceleration = np.tensordot(DERIVATIVES[:3] * powers[EXPONENTS[:3]], self._coefficients[:, piece], 1)
+        position, velocity, acceleration = np.tensordot(DERIVATIVES * powers[EXPONENTS], self._coefficients[:, piece], 1)
         return JointMotion(position, velocity, acceleration)
 
     def between(self, start_ns: int, end_ns: int) -> JointSpline:

@@ -128,17 +128,32 @@ class Mover:
         if self._plan is not None and self._plan.observed_ns is not None and self._plan.expert in (expert, None):
             self._plan.abandoned = True
 
-    def take(self, path: PosePath, key: object, expert: Expert | None, observed_ns: int, now_ns: int, pace: float = 1.0) -> Verdict | None:
-        """Plan along ``path``, at ``pace`` (<= 1) of its speed, unless the plan is already made of it (same ``key``); None when
-        there was nothing to do. ``observed_ns``: when the oldest observation behind it was made.
+    def follows(self, now_ns: int) -> bool:
+        """Whether what is sent at this time can go on along the plan."""
+        plan = self._plan
+        return plan is not None and not plan.abandoned and self.next_ns(now_ns) <= plan.followed_until_ns
+
+    def take(
+        self,
+        path: PosePath,
+        key: object,
+        expert: Expert | None,
+        observed_ns: int,
+        now_ns: int,
+        pace: float = 1.0,
+        send_ns: int | None = None,
+    ) -> Verdict | None:
+        """Plan along ``path``, at ``pace`` (<= 1) of its speed, unless the plan is already made of it (same ``key``) or waits to be
+        sent; None when there was nothing to do. ``observed_ns``: when the oldest observation behind it was made; ``send_ns``: until
+        when it can be sent, default now.
         """
         assert self._sent is not None, "begin_at comes first"
-        start_ns = self.next_ns(now_ns)
         if self._refused is not None and key == self._refused[0]:
             return None
         plan = self._plan
-        if plan is not None and not plan.abandoned and key == plan.key and start_ns <= plan.followed_until_ns:
+        if plan is not None and self.follows(now_ns) and (key == plan.key or plan.published_ns is None):
             return None
+        start_ns = self.next_ns(now_ns if send_ns is None else send_ns)
         start = self._sent.motion(start_ns)
         handed_over = plan is not None and expert is not plan.expert
         blend_s = self._settings.hand_over_s if handed_over else self._settings.blend_s
@@ -155,9 +170,9 @@ class Mover:
         """The trajectory to publish now, the arm being ``off_rad`` from its set-point; where the verdict is not ok, it only stops the
         arm, or is None when nothing moves.
         """
-        start_ns = self.next_ns(now_ns)
         plan = self._plan
-        if plan is None or plan.abandoned or not start_ns <= plan.followed_until_ns or not start_ns < plan.spline.end_ns:
+        start_ns = self.next_ns(now_ns) if plan is None else max(self.next_ns(now_ns), plan.spline.start_ns)
+        if plan is None or not self.follows(now_ns) or not start_ns < plan.spline.end_ns:
             nothing = Verdict.refused(Reason.CHUNK_STALE, np.nan, np.nan, "the path is at its end")
             return self.stop(now_ns), nothing if self._refused is None else self._refused[1]
         if plan.published_ns is not None and now_ns - plan.published_ns < self._settings.publish_s * 1e9:

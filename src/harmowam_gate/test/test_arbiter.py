@@ -45,6 +45,34 @@ def test_noise_between_chunks_neither_delays_nor_shakes(make_rig):
     assert np.abs(np.array(rig.path)[:, 7:] - rig.path[0][7:]).max() < 1e-9  # the arm that waits at home does not follow noise
 
 
+def test_a_tick_with_a_deadline_plans_or_sends(make_rig):
+    """Every tick with a new chunk plans and leaves the sending to the next, also while chunks come with every tick; the path is kept."""
+    for period in (5, 1):
+        rig = make_rig(selector="predictive", tick_period_s=0.05)
+        rig.arbiter.start_task("go", rig.now_ns)
+        drive(rig, 120, circle, period=period)
+        sent = [output.arm_trajectory is not None for output in rig.outputs]
+        assert sent[4:] == [k % 5 != 4 if period == 5 else k % 2 != 0 for k in range(4, len(sent))]
+        wanted = np.array([circle((t - START_NS) * 1e-9) for t in rig.path_ns])
+        assert np.linalg.norm(rig.left_tool() - wanted, axis=1)[200:].max() < 0.002
+        assert all(output.state.status is Status.EXECUTING for output in rig.outputs[5:])
+
+
+@pytest.mark.parametrize("late_ms", [2, 40])
+def test_a_plan_waits_for_a_tick_that_is_late_and_is_made_anew_where_it_is_too_late(make_rig, late_ms):
+    rig = make_rig(selector="predictive", tick_period_s=0.05)
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 60, circle)
+    while rig.tick().arm_trajectory is None:
+        pass
+    rig.arbiter.on_chunk(rig.chunk(PREDICTIVE, circle), rig.now_ns)
+    assert rig.tick().arm_trajectory is None
+    rig.now_ns += late_ms * 1_000_000
+    sent = [rig.tick().arm_trajectory is not None for _ in range(2)]
+    assert sent[0] or (late_ms > 5 and sent[1])
+    assert all(output.state.status in (Status.EXECUTING, Status.SLOWED) for output in rig.outputs[5:])
+
+
 @pytest.mark.parametrize("selector", ["gate", "predictive", "reactive", "average", "keyframe_average"])
 def test_selectors(make_rig, selector):
     """The predictive expert goes to the left, the reactive one to the right; in transit first, then in interaction."""

@@ -70,7 +70,7 @@ def test_the_first_wish_takes_the_nearer_end(grippers):
 def test_fingers_travel_smoothly_and_once(grippers, cell):
     grippers.want([0.0, 1.0])
     motion = grippers.advance(S, OPEN)
-    dense = motion.sample(np.linspace(motion.start_ns, motion.end_ns, 2000).astype(np.int64))
+    dense = motion.dense()
     assert motion.positions[0].tolist() == [cell.finger_travel, cell.finger_travel]
     assert motion.positions[-1] == pytest.approx([0.0, cell.finger_travel])
     assert not motion.velocities[-1].any()

@@ -31,15 +31,20 @@ def waves(times_s):
     return np.sin(np.asarray(times_s)[:, None] * np.linspace(0.5, 3, 14)) * 0.3
 
 
+def curve(spline):
+    """The same quintics by SciPy, over seconds since the start."""
+    seconds = (spline.times_ns - spline.start_ns) * 1e-9
+    return BPoly.from_derivatives(seconds, np.stack([spline.positions, spline.velocities, spline.accelerations], axis=1))
+
+
 @given(st.integers(0, 10**6), st.integers(0, 7 * GRID_NS))
 @settings(max_examples=25, deadline=None)
 def test_a_spline_is_the_quintic_through_its_points(seed, at_ns):
     spline = random_spline(seed)
-    seconds = (spline.times_ns - START_NS) * 1e-9
-    reference = BPoly.from_derivatives(seconds, np.stack([spline.positions, spline.velocities, spline.accelerations], axis=1))
-    sample = spline.sample(np.array([START_NS + at_ns]))
-    for nu, values in enumerate((sample.positions, sample.velocities, sample.accelerations)):
-        assert values[0] == pytest.approx(reference(at_ns * 1e-9, nu), abs=1e-5 * 100**nu)
+    reference = curve(spline)
+    motion = spline.motion(START_NS + at_ns)
+    for nu, values in enumerate((motion.positions, motion.velocities, motion.accelerations)):
+        assert values == pytest.approx(reference(at_ns * 1e-9, nu), abs=1e-5 * 100**nu)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 5 * GRID_NS))
@@ -50,8 +55,9 @@ def test_a_part_of_a_spline_is_the_same_curve(seed, from_ns):
     part = spline.between(START_NS + from_ns, spline.end_ns).then(
         JointSpline.through([spline.end_ns], [JointMotion(spline.positions[-1], spline.velocities[-1], spline.accelerations[-1])])
     )
-    times_ns = np.linspace(START_NS + from_ns, spline.end_ns - 1, 50).astype(np.int64)
-    assert part.sample(times_ns).positions == pytest.approx(spline.sample(times_ns).positions, abs=1e-8)
+    times_ns = START_NS + np.linspace(from_ns, spline.end_ns - START_NS - 1, 50).astype(np.int64)
+    for time_ns in times_ns:
+        assert part.motion(int(time_ns)).positions == pytest.approx(spline.motion(int(time_ns)).positions, abs=1e-8)
 
 
 def test_before_and_after_a_spline_the_arm_rests():
@@ -72,13 +78,9 @@ def test_a_brake_begins_exactly_ends_at_rest_and_keeps_to_the_limits(cell, seed)
     assert np.array_equal(spline.positions[0], start.positions) and np.array_equal(spline.velocities[0], start.velocities)
     assert not spline.velocities[-1].any() and not spline.accelerations[-1].any()
     assert spline.end_ns - START_NS <= 0.6 * S
-    dense, limits = spline.sample(np.linspace(spline.start_ns, spline.end_ns, 5000).astype(np.int64)), cell.limits
-    for values, limit in (
-        (dense.velocities, limits.velocity),
-        (dense.accelerations, limits.acceleration),
-        (dense.jerks, limits.jerk),
-    ):
-        assert (np.abs(values).max(axis=0) <= np.tile(limit, 2) * 1.02).all()
+    times_s, limits = np.linspace(0, (spline.end_ns - START_NS) * 1e-9, 5000), cell.limits
+    for nu, limit in enumerate((limits.velocity, limits.acceleration, limits.jerk), start=1):
+        assert (np.abs(curve(spline)(times_s, nu)).max(axis=0) <= np.tile(limit, 2) * 1.02).all()
 
 
 def test_a_resting_arm_needs_no_brake(cell):
@@ -96,7 +98,7 @@ def test_following_begins_exactly_and_ends_on_the_path(seed, blend_s, slow_down)
         assert np.array_equal(getattr(spline, name)[0], getattr(start, name))
     late_ns = spline.times_ns[(spline.times_ns - START_NS) * 1e-9 >= blend_s]
     wanted = path.at(START_NS + np.round((late_ns - START_NS) / slow_down).astype(np.int64))[0]
-    assert spline.sample(late_ns).positions == pytest.approx(wanted, abs=1e-9)
+    assert [spline.motion(int(time_ns)).positions for time_ns in late_ns] == pytest.approx(wanted, abs=1e-9)
     assert abs(spline.end_ns - START_NS - 1.2 * slow_down * S) <= GRID_NS
 
 
@@ -115,37 +117,34 @@ def test_smoothing_keeps_slow_motion_and_halves_noise_at_its_frequency():
         assert gain == pytest.approx(kept, abs=0.08), hertz
 
 
+def wild_spline():
+    random = np.random.default_rng(0)
+    return JointSpline(START_NS + np.cumsum(random.integers(3_000, 20_000, 12) * 1000), *random.normal(size=(3, 12, 14)))
+
+
 def test_dense_samples_and_single_moments_are_those_of_the_spline():
-    random = np.random.default_rng(0)
-    times_ns = START_NS + np.cumsum(random.integers(3_000, 20_000, 12) * 1000)
-    spline = JointSpline(times_ns, *random.normal(size=(3, 12, 14)))
-    dense = spline.dense()
-    inner = (times_ns[:-1, None] + np.diff(times_ns)[:, None] * np.arange(4) // 4).ravel()
-    wanted = spline.sample(np.append(inner, times_ns[-1]))
-    for name in ("times_s", "positions", "velocities", "accelerations", "jerks"):
-        assert getattr(dense, name) == pytest.approx(getattr(wanted, name), rel=1e-6, abs=1e-6), name
-    for row, time_ns in enumerate(inner):
-        motion = spline.motion(int(time_ns))
-        for name in ("positions", "velocities", "accelerations"):
-            assert getattr(motion, name) == pytest.approx(getattr(wanted, name)[row], rel=1e-9, abs=1e-6), name
-    assert len(JointSpline.through([START_NS], [JointMotion.resting(np.zeros(14))]).dense().times_s) == 1
+    spline = wild_spline()
+    dense, reference = spline.dense(), curve(spline)
+    times_ns = np.append((spline.times_ns[:-1, None] + np.diff(spline.times_ns)[:, None] * np.arange(4) // 4).ravel(), spline.end_ns)
+    for row, time_ns in enumerate(times_ns):
+        motion, seconds = spline.motion(int(time_ns)), (time_ns - spline.start_ns) * 1e-9
+        for nu, name in enumerate(("positions", "velocities", "accelerations")):
+            assert getattr(motion, name) == pytest.approx(reference(seconds, nu), rel=1e-6, abs=1e-5), name
+        assert dense.positions[row] == pytest.approx(motion.positions, rel=1e-6, abs=1e-6)
+        assert dense.velocities[row] == pytest.approx(motion.velocities, rel=1e-6, abs=1e-6)
+    assert len(JointSpline.through([START_NS], [JointMotion.resting(np.zeros(14))]).dense().positions) == 1
 
 
-def test_peaks_are_exact():
+def test_peaks_of_acceleration_are_exact():
     """Against a thousand samples of each piece, among them pieces whose acceleration is straight or constant."""
-    random = np.random.default_rng(0)
-    times_ns = START_NS + np.cumsum(random.integers(3_000, 20_000, 12) * 1000)
-    wild = JointSpline(times_ns, *random.normal(size=(3, 12, 14)))
-    seconds = (times_ns - times_ns[0])[:, None] * 1e-9
-    flat = np.ones((1, 14))
-    even = JointSpline(times_ns, seconds**2 / 2 * flat, seconds * flat, np.ones((12, 14)))
-    ramp = JointSpline(times_ns, seconds**3 / 6 * flat, seconds**2 / 2 * flat, seconds * flat)
-    still = JointSpline(times_ns, np.ones((12, 14)), np.zeros((12, 14)), np.zeros((12, 14)))
-    for spline in (wild, even, ramp, still):
-        inner = [np.linspace(a, b, 1001)[:-1].astype(np.int64) for a, b in zip(times_ns[:-1], times_ns[1:], strict=True)]
-        sampled = np.abs(spline.sample(np.concatenate(inner)).accelerations).reshape(11, 1000, 14).max(axis=1)
-        ends = np.abs(spline.accelerations)
-        assert np.maximum(spline.peak_accelerations()[:-1], ends[1:]) == pytest.approx(np.maximum(sampled, ends[1:]), rel=2e-5, abs=1e-6)
-        assert spline.peak_accelerations().max(axis=0) == pytest.approx(np.maximum(sampled.max(axis=0), ends[-1]), rel=2e-5, abs=1e-6)
-    resting = JointSpline.through([START_NS], [JointMotion.resting(np.zeros(14))])
-    assert not resting.peak_accelerations().any()
+    wild = wild_spline()
+    times_ns, seconds, ones = wild.times_ns, (wild.times_ns - wild.start_ns)[:, None] * 1e-9, np.ones((12, 14))
+    even = JointSpline(times_ns, seconds**2 / 2 * ones, seconds * ones, ones)
+    ramp = JointSpline(times_ns, seconds**3 / 6 * ones, seconds**2 / 2 * ones, seconds * ones)
+    for spline in (wild, even, ramp, JointSpline(times_ns, ones, 0 * ones, 0 * ones)):
+        samples = [np.linspace(a, b, 1001) for a, b in zip(seconds[:-1, 0], seconds[1:, 0], strict=True)]
+        sampled = np.abs(curve(spline)(np.concatenate(samples), 2)).reshape(11, 1001, 14).max(axis=1)
+        peaks = spline.peak_accelerations()
+        assert np.maximum(peaks[:-1], np.abs(spline.accelerations[1:])) == pytest.approx(sampled, rel=2e-5, abs=1e-5)
+        assert peaks[-1] == pytest.approx(np.abs(spline.accelerations[-1]))
+    assert not JointSpline.through([START_NS], [JointMotion.resting(np.zeros(14))]).peak_accelerations().any()
