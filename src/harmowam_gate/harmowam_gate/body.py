@@ -57,19 +57,29 @@ class Body:
         self.outlines = [
             self._outline(cell, link, number, solid) for link, solids in load_solids(cell).items() for number, solid in enumerate(solids)
         ]
-        # By joint, of all solids that planes keep out: the points (3, K) of their hulls, and how far the solids reach beyond (K,).
-        self.kept: dict[int, tuple[Float64, Float64]] = {}
-        kept = [outline for outline in self.outlines if outline.joint >= SHOULDER and not outline.touches]
-        for joint in sorted({outline.joint for outline in kept}):
-            mine = [outline for outline in kept if outline.joint == joint]
-            radii = np.concatenate([np.full(len(outline.points), outline.radius) for outline in mine])
-            self.kept[joint] = np.concatenate([outline.points for outline in mine]).T, radii
+        self.kept = self._kept()
         self.distances = _Distances(cell, model, bases, self.outlines)
+
+    def _kept(self) -> tuple[list[int], Float64, Float64]:
+        """Of all solids that planes keep out: the joints (K,) that move them, points (K, 3, P) of their hulls, how far they reach beyond
+        (K, 1, 1, P). Where a joint has fewer points than others, its first is repeated.
+        """
+        kept = [outline for outline in self.outlines if outline.joint >= SHOULDER and not outline.touches]
+        joints = sorted({outline.joint for outline in kept})
+        most = max(sum(len(outline.points) for outline in kept if outline.joint == joint) for joint in joints)
+        points, radii = np.empty((len(joints), 3, most)), np.empty((len(joints), 1, 1, most))
+        for row, joint in enumerate(joints):
+            mine = [outline for outline in kept if outline.joint == joint]
+            corners = np.concatenate([outline.points for outline in mine])
+            reach = np.concatenate([np.full(len(outline.points), outline.radius) for outline in mine])
+            order = np.arange(most) * (np.arange(most) < len(corners))
+            points[row], radii[row] = corners[order].T, reach[order]
+        return joints, points, radii
 
     def places(self, positions: Float64, velocities: Float64) -> Places:
         """Joints (S, A*J) and their velocities."""
         shape = (len(positions), len(self.arm_names), self._joints)
-        angles = np.moveaxis(positions.reshape(shape), -1, 0)[..., None]  # (J, S, A, 1)
+        angles = positions.reshape(shape).transpose(2, 0, 1)[..., None]  # (J, S, A, 1)
         cos, sin, placed = np.cos(angles), np.sin(angles), self._placed[:, None, None]
         steps = np.empty((self._joints, *shape[:2], 4, 4))  # of each joint's frame from the one before, turned about its z axis
         steps[..., 0] = cos * placed[..., 0] + sin * placed[..., 1]
@@ -137,19 +147,19 @@ class Places:
         """(S', A, 6, J): tool velocity over angular velocity per joint rad/s."""
         axes, origins = self.rotations[..., 2][:, samples], self.origins[:, samples]
         linear = _cross(axes, self.tools[samples] - origins)
-        return np.moveaxis(np.concatenate([linear, axes], axis=-1), 0, -1)
+        return np.concatenate([linear, axes], axis=-1).transpose(1, 2, 3, 0)
 
     def lowest(self, normal: Float64) -> Float64:
         """(S, A) how far along ``normal`` (3,) the solids reach least, but for base, shoulder and what grasps."""
-        along = normal @ self.rotations  # (J, S, A, 3)
-        heights = self.origins @ normal  # (J, S, A)
-        reach = [(along[j] @ points - radii).min(axis=-1) + heights[j] for j, (points, radii) in self.body.kept.items()]
-        return np.asarray(np.min(reach, axis=0), dtype=np.float64)
+        joints, points, radii = self.body.kept
+        along, heights = normal @ self.rotations[joints], self.origins[joints] @ normal  # (K, S, A, 3), (K, S, A)
+        reach = (along @ points[:, None] - radii).min(axis=-1) + heights
+        return np.asarray(reach.min(axis=0), dtype=np.float64)
 
     def _velocity(self, last_joint: int, points: Float64) -> Float64:
         """(S, A, 3) of points that the joints up to ``last_joint`` move."""
         arms = points - self.origins[: last_joint + 1]
-        turning = self.rotations[: last_joint + 1, ..., 2] * np.moveaxis(self.velocities, -1, 0)[: last_joint + 1, ..., None]
+        turning = self.rotations[: last_joint + 1, ..., 2] * self.velocities.transpose(2, 0, 1)[: last_joint + 1, ..., None]
         return _cross(turning, arms).sum(axis=0)
 
 

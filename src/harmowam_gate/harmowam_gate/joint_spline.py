@@ -120,7 +120,7 @@ class JointSpline:
         h = self._spans[:, None]
         _, _, _, c3, c4, c5 = self._coefficients
         with np.errstate(divide="ignore", invalid="ignore"):
-            vertex = np.nan_to_num(np.clip(-c4 / (5 * c5), 0.0, h), nan=0.0)
+            vertex = _within(-c4 / (5 * c5), h)
         peaks = [np.abs(6 * c3 + t * (24 * c4 + t * 60 * c5)) for t in (np.zeros_like(h), vertex, h)]
         return np.asarray(np.maximum.reduce(peaks), dtype=np.float64)
 
@@ -130,7 +130,7 @@ class JointSpline:
         with np.errstate(divide="ignore", invalid="ignore"):
             # Of 6 c3 + 24 c4 u + 60 c5 u^2, in the form that keeps its digits where c5 is small.
             root = -(2 * c4 + np.copysign(np.sqrt(4 * c4**2 - 10 * c3 * c5), c4))
-            turns = np.nan_to_num(np.clip([root / (10 * c5), c3 / root], 0.0, 1.0), nan=0.0)  # (2, P - 1, N) shares of the piece
+            turns = _within(np.stack([root / (10 * c5), c3 / root]), 1.0)  # (2, P - 1, N) shares of the piece
         inner = np.abs(2 * c2 + turns * (6 * c3 + turns * (12 * c4 + turns * 20 * c5))).max(axis=0) / self._spans[:, None] ** 2
         peaks = np.abs(self.accelerations)
         peaks[:-1] = np.maximum(peaks[:-1], inner)
@@ -138,8 +138,9 @@ class JointSpline:
 
     def dense(self) -> DenseMotion:
         """Sampled evenly, four times each piece, and at the end."""
-        inner = np.tensordot(PIECE, self._shares, 1)  # (order, place, piece, N)
-        rows = np.moveaxis(inner, 1, 2).reshape(len(PIECE), -1, self.positions.shape[1])
+        joints = self.positions.shape[1]
+        inner = PIECE.reshape(-1, len(self._shares)) @ self._shares.reshape(len(self._shares), -1)
+        rows = inner.reshape(*PIECE.shape[:2], -1, joints).swapaxes(1, 2).reshape(len(PIECE), -1, joints)
         spans = np.repeat(self._spans, len(PLACES))[:, None]
         return DenseMotion(np.concatenate([rows[0], self.positions[-1:]]), np.concatenate([rows[1] / spans, self.velocities[-1:]]))
 
@@ -152,7 +153,7 @@ class JointSpline:
         if t == 0:
             return JointMotion(self.positions[piece], self.velocities[piece], self.accelerations[piece])
         powers = np.array([1.0, t, t**2, t**3, t**4, t**5])
-        position, velocity, acceleration = np.tensordot(DERIVATIVES * powers[EXPONENTS], self._coefficients[:, piece], 1)
+        position, velocity, acceleration = (DERIVATIVES * powers[EXPONENTS]) @ self._coefficients[:, piece]
         return JointMotion(position, velocity, acceleration)
 
     def between(self, start_ns: int, end_ns: int) -> JointSpline:
@@ -186,3 +187,8 @@ class JointSpline:
 def on_grid(time_ns: int) -> int:
     """The first grid time at ``time_ns`` or later."""
     return -(-time_ns // GRID_NS) * GRID_NS
+
+
+def _within(times: Float64, end: Float64 | float) -> Float64:
+    """Times clipped to [0, end]; ``end`` where there is none."""
+    return np.asarray(np.fmax(np.fmin(times, end), 0.0), dtype=np.float64)
