@@ -46,7 +46,8 @@ TABLE_WIDTH = 140
 class EpisodeResult:
     """One finished episode; transit and interaction are None where none was due.
 
-    weights: digest of what was evaluated, see ``digest_of``; latched: what the arbiter held the arm for at the end, if it did.
+    weights: digest of what was evaluated, see ``digest_of``; latched: what the arbiter held the arm for at the end, if it did; unusable:
+    why the seed has no such episode, which then counts nowhere.
     """
 
     policy: str
@@ -65,6 +66,7 @@ class EpisodeResult:
     weights: str
     latched: str = ""
     commit: str = ""
+    unusable: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,18 @@ def digest_of(preset: str, weights: Path | None, time_limit_s: float = TIME_LIMI
 
 def run_batch(batch: Batch) -> list[EpisodeResult]:
     """Worker: load the policy (once a process), run the episodes."""
-    from harmowam_sim.environments import sample_episode
+    from harmowam_sim.environments import UnusableSeedError, sample_episode
     from harmowam_training.policies import load_policy
 
     lockstep = load_policy(batch.policy, batch.preset, batch.weights)
-    specs = [sample_episode(batch.task, batch.environment, seed, start=batch.start) for seed in batch.seeds]
+    specs, unusable = [], {}
+    for seed in batch.seeds:
+        try:
+            specs.append(sample_episode(batch.task, batch.environment, seed, start=batch.start))
+        except UnusableSeedError as error:
+            unusable[seed] = str(error)
     results = []
-    for episode in lockstep.run(specs, batch.time_limit_s):
+    for episode in lockstep.run(specs, batch.time_limit_s, unusable):
         score = episode.score
         results.append(
             EpisodeResult(
@@ -116,16 +123,26 @@ def run_batch(batch: Batch) -> list[EpisodeResult]:
                 episode.arbiter.latched, batch.commit,
             )
         )  # fmt: skip
+    for seed, why in unusable.items():
+        results.append(
+            EpisodeResult(
+                batch.policy, batch.task, batch.environment, batch.start, seed, 0.0, False, None, None, None, False, 0.0, {},
+                batch.digest, commit=batch.commit, unusable=why,
+            )
+        )  # fmt: skip
     return results
 
 
 def summarise(results: Sequence[EpisodeResult]) -> list[dict[str, Any]]:
-    """One cell a (policy, task, environment, start), in order of appearance."""
+    """One cell a (policy, task, environment, start), in order of appearance; one that has no usable seed is left out."""
     groups: dict[tuple[str, ...], list[EpisodeResult]] = {}
     for result in results:
         groups.setdefault((result.policy, result.task, result.environment, result.start), []).append(result)
     cells = []
-    for (policy, task, environment, start), group in groups.items():
+    for (policy, task, environment, start), tried in groups.items():
+        group = [result for result in tried if not result.unusable]
+        if not group:
+            continue
         score = fmean(r.score for r in group)
         cells.append(
             {
@@ -134,6 +151,7 @@ def summarise(results: Sequence[EpisodeResult]) -> list[dict[str, Any]]:
                 "environment": environment,
                 "start": start,
                 "episodes": len(group),
+                "unusable": len(tried) - len(group),
                 "score": score,
                 "success": fmean(r.success for r in group),
                 "transit": _mean([r.transit for r in group]),
@@ -223,6 +241,9 @@ def evaluate(
             progress.update(bar, advance=len(new), description=f"{new[0].policy} {new[0].task} {new[0].environment}")
     order = {c: i for i, c in enumerate(cells)}
     results.sort(key=lambda r: (order[r.policy, r.task, r.environment], r.seed))
+    for result in results:
+        if result.unusable:
+            console.print(f"[yellow]left out: {result.policy} {result.task} {result.environment}: {result.unusable}[/]")
     summary = summarise(results)
     (console if to_standard_output else Console(width=TABLE_WIDTH)).print(_table(summary))
     facts = {"command": "evaluate", "seed": seed, "episodes": episodes, "start": start, "preset": preset, "weights": digest}

@@ -17,8 +17,9 @@ from harmowam_core.stages import ActionChunk, Observation
 from harmowam_experts.protocol import ActionExpert
 from harmowam_gate.arbiter import Arbiter, ArbiterSettings
 from harmowam_gate.gate_network import Gate
-from harmowam_sim.environments import EpisodeSpec
+from harmowam_sim.environments import EpisodeSpec, UnusableSeedError
 from harmowam_sim.live import LiveCell
+from harmowam_sim.servo import UnreachableError
 from harmowam_sim.tasks import Score, Scorer
 from harmowam_world_model.protocol import GroundingMemory, WorldModel
 
@@ -138,11 +139,19 @@ class LockStep:
             episode.score = episode.scorer.update()
             episode.over = episode.score.success or episode.score.failure is not None or episode.latched_s > LATCHED_S
 
-    def run(self, specs: Sequence[EpisodeSpec], time_limit_s: float) -> list[Episode]:
-        """All episodes side by side until each is over or out of time; their cells are closed."""
+    def run(self, specs: Sequence[EpisodeSpec], time_limit_s: float, unusable: dict[int, str] | None = None) -> list[Episode]:
+        """All episodes side by side until each is over or out of time; their cells are closed. Seeds that cannot be brought to where their
+        episodes start are left out and noted in ``unusable`` with the reason; without it, they raise.
+        """
         episodes: list[Episode] = []
         try:
-            episodes += map(self.start, specs)
+            for spec in specs:
+                try:
+                    episodes.append(self.start(spec))
+                except (UnusableSeedError, UnreachableError) as error:
+                    if unusable is None:
+                        raise
+                    unusable[spec.seed] = str(error)
             for tick in range(round(time_limit_s / TICK_S)):
                 running = [e for e in episodes if not e.over]
                 if not running:

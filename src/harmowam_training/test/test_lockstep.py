@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from harmowam_sim.environments import EVALUATION_SEED_START, sample_episode
+import pytest
+
+from harmowam_core.cell import Cell
+from harmowam_sim.environments import EVALUATION_SEED_START, EpisodeSpec, UnusableSeedError, sample_episode
+from harmowam_sim.live import LiveCell
+from harmowam_training.evaluate import Batch, run_batch
 from harmowam_training.lockstep import Episode
 from harmowam_training.policies import load_policy
 
@@ -23,3 +28,21 @@ def test_harmowam_puts_fruit_on_plates() -> None:
 def test_an_episode_repeats_exactly() -> None:
     first, second = (run("scripted_transit", range(1), 2.0)[0].live.sim.arm_positions for _ in range(2))
     assert first.tolist() == second.tolist()
+
+
+def test_a_seed_that_cannot_start_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = EVALUATION_SEED_START + 1
+
+    def live_cell(spec: EpisodeSpec, cell: Cell, factor: float) -> LiveCell:
+        if spec.seed == bad:
+            raise UnusableSeedError("no free place near the goal")
+        return LiveCell(spec, cell, factor)
+
+    monkeypatch.setattr("harmowam_training.lockstep.LiveCell", live_cell)
+    seeds = (bad - 1, bad)
+    results = run_batch(
+        Batch("scripted_transit", "pick_fruit", "in_domain", "near_goal", seeds, "compact", None, "a digest", 0.3, "a commit")
+    )
+    assert [(r.seed, r.unusable) for r in results] == [(bad - 1, ""), (bad, "no free place near the goal")]
+    with pytest.raises(UnusableSeedError, match="no free place"):
+        run("scripted_transit", range(1, 2), 0.3)

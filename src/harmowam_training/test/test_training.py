@@ -280,6 +280,12 @@ def test_summary_of_cells() -> None:
     json.dumps(cells)
 
 
+def test_seeds_that_have_no_such_episode_count_nowhere() -> None:
+    nothing = {"unusable": "the target could not be brought to the goal"}
+    cells = summarise([result(0, 1.0), result(1, 0.0, **nothing), result(2, 0.0, environment="position", **nothing)])
+    assert [(c["environment"], c["episodes"], c["unusable"], c["score"]) for c in cells] == [("in_domain", 1, 1, 1.0)]
+
+
 def test_a_torn_journal_line_is_run_again(tmp_path: Path) -> None:
     from dataclasses import asdict
 
