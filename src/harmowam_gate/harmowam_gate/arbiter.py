@@ -226,19 +226,21 @@ class Arbiter:
 
     def checked(self, output: ArbiterOutput, started_ns: int, now_ns: int) -> ArbiterOutput:
         """What to publish of a tick that took until now: a trajectory that leaves the last one at a moment that is past would be a jump."""
-        if output.arm_trajectory is None or now_ns < self._mover.next_ns(started_ns):
+        sends = output.arm_trajectory is not None or output.gripper_trajectory is not None
+        if not sends or now_ns < self._mover.next_ns(started_ns):
             return output
-        self._mover.recall(started_ns)
+        self.not_sent(started_ns)
         took_s, lead_s = (now_ns - started_ns) * 1e-9, self.settings.lead_s
         state = output.state
         if state.status is not Status.LATCHED:
             text = f"holding: this tick took {took_s:.3f} s, limit {lead_s:.3f} s; what was sent before ends at rest"
             state = replace(state, status=Status.HOLDING, reason=Reason.DEADLINE_MISSED, text=text, measured=took_s, limit=lead_s)
-        return replace(output, arm_trajectory=None, state=state)
+        return replace(output, arm_trajectory=None, gripper_trajectory=None, state=state)
 
     def not_sent(self, now_ns: int) -> None:
-        """The trajectory of this tick, if there was one, did not leave."""
+        """The trajectories of this tick, if there were any, did not leave."""
         self._mover.recall(now_ns)
+        self._grippers.recall(now_ns)
 
     def fail(self, now_ns: int, error: Exception) -> ArbiterOutput:
         """Something is wrong with the arbiter itself, and nothing of this tick was sent: the arm brakes and stays."""
@@ -266,7 +268,8 @@ class Arbiter:
         if outcome is not None:
             self.stop_task()
         drifts = self.watch.drifts(now_ns)
-        choice = self._selection.choose(self._gate.phase, now_ns, self.settings.drift_execute_s if drifts else math.inf)
+        send_ns = now_ns + self._sends_ns  # what is too old to be sent by then is not followed now
+        choice = self._selection.choose(self._gate.phase, send_ns, self.settings.drift_execute_s if drifts else math.inf)
         decision = decide(self._task_id != 0, self._latched, self._conditions(now_ns, choice))
         if decision.status is Status.LATCHED and self._latched is None:
             self._latched = decision
@@ -276,7 +279,6 @@ class Arbiter:
         arm = gripper = None
         if decision.status in (Status.EXECUTING, Status.SLOWED) and choice is not None:
             pace = self.settings.slowed_pace if decision.reason is Reason.DEADLINE_MISSED else 1.0
-            send_ns = now_ns + self._sends_ns
             verdict = self._mover.take(choice.path, (choice.chunks, pace, drifts), choice.expert, choice.observed_ns, now_ns, pace, send_ns)
             if verdict is not None:
                 self._note(verdict)
@@ -284,7 +286,8 @@ class Arbiter:
             if verdict is None or not self._sends_ns or not self._mover.follows(send_ns):
                 arm, moved = self._mover.advance(now_ns, self.watch.off_rad(self._mover.set_point))
             decision = self._moved(decision, moved)
-            gripper = self._grip(choice, now_ns)
+            if moved.ok:
+                gripper = self._grip(now_ns)
         else:
             arm = self._mover.stop(now_ns)
         self._trajectories += arm is not None
@@ -381,13 +384,13 @@ class Arbiter:
             return replace(decision, status=Status.SLOWED, text=f"executing {self._mover.slow_down:.2f} times slower")
         return decision
 
-    def _grip(self, choice: Choice, now_ns: int) -> JointTrajectory | None:
-        latched = (
-            self.settings.latch_gripper and self.settings.selector in ("gate", "keyframe_average") and choice.expert is Expert.REACTIVE
-        )
-        if not latched:
-            self._grippers.want(choice.path.opening(now_ns))
-        assert self.watch.joint_state is not None  # a condition of executing
+    def _grip(self, now_ns: int) -> JointTrajectory | None:
+        """What the path that the arms follow wants of the grippers, not a chunk that was refused."""
+        path = self._mover.path
+        assert path is not None and self.watch.joint_state is not None  # conditions of executing
+        latched = self.settings.latch_gripper and self.settings.selector in ("gate", "keyframe_average")
+        if not (latched and self._mover.expert is Expert.REACTIVE):
+            self._grippers.want(path.opening(now_ns))
         motion = self._grippers.advance(now_ns, self._openings(self.watch.joint_state))
         return None if motion is None else motion.trajectory(self._cell.finger_joint_names)
 

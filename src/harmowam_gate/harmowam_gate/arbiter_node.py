@@ -246,20 +246,19 @@ class ArbiterNode(PolicyNode):
         self.health.latency("tick", (time.monotonic_ns() - now_ns) * 1e-9)
 
     def _send(self, output: ArbiterOutput) -> None:
-        """All of it, or, where some of it is no message, nothing."""
+        """All of it, or, where some of it is no message, nothing; the arms last, so that what fails before was not sent to them."""
         messages = [
             (publisher, what, trajectory_to_message(replace(trajectory, stamp_ns=self.clock.to_stamp(trajectory.stamp_ns))))
             for publisher, what, trajectory in (
-                (self._arms, "arm trajectory", output.arm_trajectory),
                 (self._grippers, "gripper trajectory", output.gripper_trajectory),
+                (self._arms, "arm trajectory", output.arm_trajectory),
             )
             if trajectory is not None
         ]
-        state = gate_state_to_message(self._stamped(output.state))
+        self._states.publish(gate_state_to_message(self._stamped(output.state)))
         for publisher, what, message in messages:
             publisher.publish(message)
             self.health.event(what)
-        self._states.publish(state)
 
     def _failed(self, output: ArbiterOutput, now_ns: int, error: Exception) -> ArbiterOutput:
         """What could not be sent becomes a brake, which is."""

@@ -13,6 +13,8 @@ from harmowam_gate.settings import ArbiterSettings
 Float64 = NDArray[np.float64]
 FINGER_ACCELERATION_M_S2 = 2.0
 FINGER_JERK_M_S3 = 50.0
+SLACK = 0.001  # m and m/s
+LONGEST_S = 0.7
 
 
 class Grippers:
@@ -29,6 +31,8 @@ class Grippers:
         self._input.synchronization = getattr(ruckig.Synchronization, "None", ruckig.Synchronization.No)
         self._rest_s = settings.rest_s
         self._sent: JointSpline | None = None
+        self._before: JointSpline | None = None
+        self._made_ns: int | None = None
 
     def forget(self, now_ns: int) -> None:
         """Say nothing until the next wish, which starts from where the fingers are then: measured, unless they are still on their way."""
@@ -71,5 +75,20 @@ class Grippers:
         rows = [found.at_time((time_ns - now_ns) * 1e-9) for time_ns in times_ns]
         spline = JointSpline(times_ns, *(np.array([row[k] for row in rows]) for k in range(3)))
         spline.positions[-1], spline.velocities[-1], spline.accelerations[-1] = goal, 0.0, 0.0
-        self._sent = spline
+        self._check(spline)
+        self._before, self._sent, self._made_ns = self._sent, spline, now_ns
         return spline
+
+    def recall(self, made_ns: int) -> None:
+        """What was made at this time, if anything, was not sent: the motion before goes on."""
+        if self._made_ns == made_ns:
+            self._sent, self._made_ns = self._before, None
+
+    def _check(self, spline: JointSpline) -> None:
+        """RuntimeError for fingers that would be faster than asked for, leave their travel or take too long."""
+        positions, speeds = spline.positions, np.abs(spline.velocities)
+        fits = (positions >= -SLACK) & (positions <= self._travel_m + SLACK) & (speeds <= np.array(self._input.max_velocity) + SLACK)
+        duration_s = (spline.end_ns - spline.start_ns) * 1e-9
+        if not (fits.all() and np.isfinite(spline.accelerations).all() and duration_s <= LONGEST_S):
+            way = f"from {positions.min():.4f} to {positions.max():.4f} m of {self._travel_m} m"
+            raise RuntimeError(f"the fingers would go {way}, at up to {speeds.max():.3f} m/s, in {duration_s:.2f} s")

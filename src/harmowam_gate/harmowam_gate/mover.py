@@ -29,11 +29,12 @@ KEPT_NS = 500_000_000
 
 @dataclass
 class _Plan:
-    """Where to go on: what it was made of and when that was observed (None: not by a camera), how much slower than asked for, until when
-    what was sent (last, and before) follows it.
+    """Where to go on: the tool path it was made of (None: planned in joint space) and when that was observed, how much slower than asked
+    for, until when what was sent (last, and before) follows it.
     """
 
     spline: JointSpline
+    path: PosePath | None
     key: object
     expert: Expert | None
     observed_ns: int | None
@@ -106,12 +107,17 @@ class Mover:
 
     def go(self, spline: JointSpline) -> None:
         """Follow a motion that was judged and begins at rest where the arm is; ``advance`` sends it."""
-        self._plan, self._refused, self._stopping = _Plan(spline, spline, None, None, 1.0, spline.start_ns), None, False
+        self._plan, self._refused, self._stopping = _Plan(spline, None, spline, None, None, 1.0, spline.start_ns), None, False
         self._in_joint_space = True
 
     def engaged(self, now_ns: int) -> bool:
         """Whether the arm follows a plan or still moves."""
         return self._plan is not None or self.moves(now_ns)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether nothing of the plan was sent, or what was sent of it last was recalled."""
+        return self._plan is not None and self._plan.published_ns is None
 
     @property
     def slow_down(self) -> float:
@@ -122,6 +128,11 @@ class Mover:
     def expert(self) -> Expert | None:
         """Whose path is followed; None for the mean of both, or none."""
         return None if self._plan is None else self._plan.expert
+
+    @property
+    def path(self) -> PosePath | None:
+        """The tool path that is followed."""
+        return None if self._plan is None else self._plan.path
 
     def abandon(self, expert: Expert) -> None:
         """Go on along nothing that derives from this expert."""
@@ -143,15 +154,15 @@ class Mover:
         pace: float = 1.0,
         send_ns: int | None = None,
     ) -> Verdict | None:
-        """Plan along ``path``, at ``pace`` (<= 1) of its speed, unless the plan is already made of it (same ``key``) or waits to be
-        sent; None when there was nothing to do. ``observed_ns``: when the oldest observation behind it was made; ``send_ns``: until
-        when it can be sent, default now.
+        """Plan along ``path``, at ``pace`` (<= 1) of its speed, unless the plan is already made of it (same ``key``) or of the same
+        expert's path before and waits to be sent; None when there was nothing to do. ``observed_ns``: when the oldest observation behind
+        it was made; ``send_ns``: until when it can be sent, default now.
         """
         assert self._sent is not None, "begin_at comes first"
         if self._refused is not None and key == self._refused[0]:
             return None
         plan = self._plan
-        if plan is not None and self.follows(now_ns) and (key == plan.key or plan.published_ns is None):
+        if plan is not None and self.follows(now_ns) and (key == plan.key or (self.unsent and expert is plan.expert)):
             return None
         start_ns = self.next_ns(now_ns if send_ns is None else send_ns)
         start = self._sent.motion(start_ns)
@@ -162,7 +173,7 @@ class Mover:
             self._refused = (key, planned)
             return planned
         spline, slow_down = planned
-        self._plan, self._refused, self._stopping = _Plan(spline, key, expert, observed_ns, slow_down, start_ns), None, False
+        self._plan, self._refused, self._stopping = _Plan(spline, path, key, expert, observed_ns, slow_down, start_ns), None, False
         self._in_joint_space = False
         return Verdict()
 

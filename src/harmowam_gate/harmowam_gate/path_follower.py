@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,10 @@ class PathFollower:
     def advance(self, now_ns: int, state: JointState | None, off_rad: float) -> FollowTick:
         """The next trajectory, the arm being ``off_rad`` from its set-point; at the end, whether the arms have arrived as measured."""
         assert self._spline is not None, "start comes first"
+        if self._has_not_begun(now_ns):  # timing it may take longer than a tick, and what is too late is not sent
+            later_ns = self._mover.next_ns(now_ns) - self._spline.start_ns
+            self._spline = replace(self._spline, times_ns=self._spline.times_ns + later_ns)
+            self._mover.go(self._spline)
         if self._mover.next_ns(now_ns) < self._spline.end_ns:
             trajectory, verdict = self._mover.advance(now_ns, off_rad)
             if verdict.ok:
@@ -121,6 +125,13 @@ class PathFollower:
         if now_ns > self._spline.end_ns + ARRIVED_WITHIN_S * 1e9:
             return self._ended(Outcome.FAULT, f"a joint stopped {left_rad:.4f} rad from the last way-point, tolerance {ARRIVED_RAD}")
         return FollowTick(None)
+
+    def _has_not_begun(self, now_ns: int) -> bool:
+        """Whether the arms still rest where the path begins, which is longer than a point."""
+        assert self._spline is not None
+        here = self._mover.set_point(now_ns)
+        rests = here is not None and not self._mover.moves(now_ns) and np.array_equal(here.positions, self._spline.positions[0])
+        return rests and self._mover.unsent and self._spline.end_ns > self._spline.start_ns
 
     def _ended(self, outcome: Outcome, why: str, trajectory: JointTrajectory | None = None) -> FollowTick:
         self.stop()

@@ -73,6 +73,47 @@ def test_a_plan_waits_for_a_tick_that_is_late_and_is_made_anew_where_it_is_too_l
     assert all(output.state.status in (Status.EXECUTING, Status.SLOWED) for output in rig.outputs[5:])
 
 
+def test_an_expert_that_is_there_stands_in_for_a_plan_that_gets_too_old_to_be_sent(make_rig):
+    """Chunks of the reactive expert come with little time left: those of the predictive one are followed, without a stop."""
+    rig = make_rig(tick_period_s=0.05, reactive_max_age_s=0.65)
+    rig.arbiter.start_task("go", rig.now_ns)
+    due: list = []
+    for tick in range(60):
+        rig.arbiter.on_gate_score(0.0, rig.now_ns)
+        if tick % 4 == 0:
+            rig.arbiter.on_chunk(rig.chunk(PREDICTIVE, circle), rig.now_ns)
+            due.append((rig.now_ns + 600_000_000, rig.chunk(REACTIVE, circle, stamp_ns=rig.now_ns - 30_000_000)))
+        while due and due[0][0] <= rig.now_ns:
+            rig.arbiter.on_chunk(due.pop(0)[1], rig.now_ns)
+        rig.tick()
+    moving = [output.state.status in MOVING for output in rig.outputs]
+    assert all(moving[moving.index(True) :]), [output.state.text for output in rig.outputs if output.state.status not in MOVING]
+
+
+@pytest.mark.parametrize("resting", [True, False])
+def test_grippers_do_not_follow_a_chunk_that_the_arms_refuse(make_rig, resting):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 40, still if resting else circle, gripper=0.0)
+    assert rig.fingers[0] == 0.0
+    far = rig.chunk(PREDICTIVE, lambda t: HOME + np.array([0, 0, -0.25]), gripper=1.0)
+    rig.arbiter.on_chunk(far, rig.now_ns)
+    outputs = [rig.tick() for _ in range(12)]
+    assert not any(output.gripper_trajectory for output in outputs)
+    assert any("the chunk begins" in output.state.text for output in outputs)
+
+
+def test_a_late_tick_sends_nothing_to_the_grippers_either(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, still, gripper=1.0)
+    rig.arbiter.on_chunk(rig.chunk(PREDICTIVE, still, gripper=0.0), rig.now_ns)
+    assert rig.tick(took_ns=100_000_000).gripper_trajectory is None
+    began = rig.tick().gripper_trajectory
+    assert began is not None and began.stamp_ns == rig.now_ns - 50_000_000
+    assert began.positions[0] == pytest.approx(rig.cell.finger_travel) and not began.velocities[0].any()
+
+
 @pytest.mark.parametrize("selector", ["gate", "predictive", "reactive", "average", "keyframe_average"])
 def test_selectors(make_rig, selector):
     """The predictive expert goes to the left, the reactive one to the right; in transit first, then in interaction."""

@@ -140,3 +140,15 @@ def test_a_second_grasp_is_not_done_before_its_own_release():
     watch(progress, [*CLOSING, (0.0, 0.5, 0.5), *OPENING, (1.0, 1.0, 1.0), *CLOSING, (0.0, 0.5, 0.5)])
     assert progress.sub_stage == "holding"
     assert not watch(progress, [(0.0, 0.5, 4.0)], start_s=20)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"), [("positions", 0.05, "0.0500 m"), ("velocities", 0.3, "0.300 m/s"), ("accelerations", np.nan, "the fingers")]
+)
+def test_no_motion_beyond_travel_or_speed_leaves(grippers, name, value, what):
+    """Were the solver ever wrong."""
+    grippers.want([0.0, 1.0])
+    motion = grippers.advance(S, OPEN)
+    getattr(motion, name)[3] = value
+    with pytest.raises(RuntimeError, match=what):
+        grippers._check(motion)

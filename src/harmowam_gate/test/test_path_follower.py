@@ -72,6 +72,25 @@ def way(*steps: tuple[int, float]) -> np.ndarray:
 PATH = way((0, 0.4), (3, -0.3), (7, -0.3))
 
 
+def test_a_path_that_took_long_to_time_begins_with_the_next_tick() -> None:
+    """What the late tick made is not sent; the arms still rest, so that the path begins when it can."""
+    rig = Rig()
+    rig.arbiter.start_path(PATH, 1.0, rig.now_ns)
+    for late in (True, True, False):
+        made = rig.tick()
+        started_ns = rig.now_ns - TICK_NS
+        sent = rig.arbiter.checked(made, started_ns, started_ns + (50_000_000 if late else 1_000_000))
+        assert (sent.arm_trajectory is None) == late and sent.outcome is None
+    assert rig.run().outcome is Outcome.SUCCEEDED
+    assert rig.q == pytest.approx(PATH[-1], abs=1e-9)
+
+
+def test_a_path_that_ends_where_it_begins_is_followed_once() -> None:
+    rig = Rig()
+    rig.arbiter.start_path(way((0, 0.2), (0, -0.2)), 1.0, rig.now_ns)
+    assert rig.run().outcome is Outcome.SUCCEEDED
+
+
 def test_a_path_is_followed_to_rest_in_short_trajectories() -> None:
     rig = Rig()
     takes_s = rig.arbiter.start_path(PATH, 1.0, rig.now_ns)
