@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from harmowam_core.robot import Controllers, Driver, Gripper, Quaternion, Tool, 
 from harmowam_core.robot import Strict as _Strict
 
 CELLS_DIR = Path(__file__).parent / "config" / "cells"
+_Positive = Annotated[float, Field(gt=0)]
 OWN_CELLS = "HARMOWAM_CELLS"
 """Environment variable: a folder whose profiles come before ours of the same name."""
 
@@ -49,22 +50,39 @@ class Limits(_Strict):
 
     position_lower: tuple[float, ...]
     position_upper: tuple[float, ...]
-    velocity: tuple[float, ...]
-    acceleration: tuple[float, ...]
-    jerk: tuple[float, ...]
+    velocity: tuple[_Positive, ...]
+    acceleration: tuple[_Positive, ...]
+    jerk: tuple[_Positive, ...]
 
 
 class Box(_Strict):
-    """An axis-aligned box in the base frame."""
+    """A box along the axes of its frame: a link's for its solids, else the base frame."""
 
     lower: Vector3
     upper: Vector3
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Box:
+        for axis, lower, upper in zip("xyz", self.lower, self.upper, strict=True):
+            if not lower < upper:
+                raise ValueError(f"{self.called}: lower {axis} {lower} is not below upper {axis} {upper}; swap or correct them")
+        return self
+
+    @property
+    def called(self) -> str:
+        """What errors call it."""
+        return "box"
 
 
 class Obstacle(Box):
     """Something that always stands in the cell, such as the table."""
 
     name: str
+
+    @property
+    def called(self) -> str:
+        """What errors call it."""
+        return f"obstacle '{self.name}'"
 
     @property
     def middle(self) -> NDArray[np.float64]:
@@ -253,6 +271,9 @@ class Cell(_Strict):
         for name in Limits.model_fields:
             if len(getattr(self.limits, name)) != len(self.joints):
                 raise ValueError(f"limits.{name} has {len(getattr(self.limits, name))} values for {len(self.joints)} joints")
+        for joint, lower, upper in zip(self.joints, self.limits.position_lower, self.limits.position_upper, strict=True):
+            if not lower < upper:
+                raise ValueError(f"limits: position_lower {lower} of '{joint}' is not below position_upper {upper}; swap or correct them")
         for name, gains in self.controllers.gains or ():
             if len(gains) != len(self.joints):
                 raise ValueError(f"controllers.gains.{name} has {len(gains)} values for {len(self.joints)} joints")

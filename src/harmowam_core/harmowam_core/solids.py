@@ -10,20 +10,17 @@ import numpy as np
 import pinocchio as pin
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from harmowam_core.cell import CELLS_DIR, Cell, Vector3
+from harmowam_core.cell import CELLS_DIR, Box, Cell
 from harmowam_core.kinematics import resolve_urdf
+from harmowam_core.robot import Strict, Vector3
 
 Float64 = NDArray[np.float64]
 SOLIDS_DIR = CELLS_DIR.parent / "solids"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class CapsuleSolid(_Strict):
+class CapsuleSolid(Strict):
     """All points within ``radius`` of a line."""
 
     kind: Literal["capsule"]
@@ -43,12 +40,10 @@ class CapsuleSolid(_Strict):
         return np.array([self.start, self.end]), self.radius
 
 
-class BoxSolid(_Strict):
+class BoxSolid(Box):
     """A box along its frame's axes."""
 
     kind: Literal["box"]
-    lower: Vector3
-    upper: Vector3
 
     def shape(self) -> tuple[coal.CollisionGeometry, pin.SE3]:
         """The geometry and where it sits in its frame."""

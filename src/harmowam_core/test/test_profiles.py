@@ -102,6 +102,26 @@ def test_no_tolerance_or_timeout_may_be_off(tmp_path: Path, field: str, value: f
         ({"gripper.interface": "trajectory"}, "interface 'trajectory' has none"),
         ({"gripper.timeout": 0.0}, "gripper.timeout"),
         ({"tool.length": 0.1}, "tool.length"),
+        ({"workspace.lower": [0.2, 0.7, 0.005]}, "workspace\n.*box: lower y 0.7 is not below upper y 0.4; swap"),
+        ({"workspace.upper": [0.85, 0.65, float("nan")]}, "workspace.upper.2\n.*finite"),
+        (
+            {"obstacles": [{"name": "table", "lower": [0.84, -0.7, -0.04], "upper": [-0.16, 0.7, 0.0]}]},
+            "obstacle 'table': lower x 0.84 is not below upper x -0.16; swap",
+        ),
+        (
+            {"obstacles": [{"name": "sheet", "lower": [0.0, 0.0, 0.1], "upper": [1.0, 1.0, 0.1]}]},
+            "obstacle 'sheet': lower z 0.1 is not below upper z 0.1",
+        ),
+        ({"limits.position_lower": [3.0] * 7}, "limits: position_lower 3.0 of 'fr3_joint1' is not below position_upper 2.7437"),
+        *(
+            ({f"limits.{name}": [1.0, value, 1.0, 1.0, 1.0, 1.0, 1.0]}, f"limits.{name}.1\n.*(greater than 0|finite)")
+            for name in ("velocity", "acceleration", "jerk")
+            for value in (0.0, -1.0, float("nan"), float("inf"))
+        ),
+        ({"limits.position_upper": [float("inf")] * 7}, "limits.position_upper.0\n.*finite"),
+        ({"safety.keep_out": [{"name": "table", "normal": [0.0, 0.0, 0.0], "offset": 0.0}]}, "plane 'table' has length 0.000"),
+        ({"safety.scene_clearance": {"slow": 0.02, "stop": 0.06}}, "scene_clearance.stop must be below scene_clearance.slow"),
+        ({"safety.singularity": {"slow": float("nan"), "stop": 30.0}}, "safety.singularity.slow\n"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -116,6 +136,13 @@ def test_what_is_no_yaml_is_refused_by_file(tmp_path: Path, monkeypatch: pytest.
         load_cell(path)
     monkeypatch.setattr(solids, "SOLIDS_DIR", tmp_path)
     with pytest.raises(ValueError, match=rf"solids {path}: .*(?s:.*)line 2"):
+        solids.load_solids(load_cell("ur5e_robotiq"))
+
+
+def test_a_solid_with_swapped_corners_is_refused_by_link_and_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ur5e.yaml").write_text("forearm_link: [{kind: box, lower: [-0.1, 0.1, -0.1], upper: [0.1, -0.1, 0.1]}]\n")
+    monkeypatch.setattr(solids, "SOLIDS_DIR", tmp_path)
+    with pytest.raises(ValueError, match=r"forearm_link(?s:.*)lower y 0.1 is not below upper y -0.1; swap"):
         solids.load_solids(load_cell("ur5e_robotiq"))
 
 
