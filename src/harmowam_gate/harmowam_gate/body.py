@@ -16,8 +16,8 @@ import pinocchio as pin
 from numpy.typing import NDArray
 
 from harmowam_core.cell import Cell
-from harmowam_core.kinematics import Kinematics, KinematicsError
-from harmowam_core.solids import BoxSolid, Solid, load_solids
+from harmowam_core.kinematics import Kinematics, KinematicsError, resolve_urdf
+from harmowam_core.solids import SOLIDS_DIR, BoxSolid, Solid, load_solids
 
 Float64 = NDArray[np.float64]
 NEIGHBOURS = 2
@@ -51,13 +51,20 @@ class Body:
                 raise KinematicsError(f"joint '{name}' of {cell.urdf} does not turn about its own z axis; the limits in space need that")
         self._placed = np.array([model.jointPlacements[i].homogeneous for i in range(1, model.njoints)])
         self._tool = model.frames[model.getFrameId("tcp")].placement
-        self._elbow = self._frame(cell, cell.safety.elbow_link)
+        self._elbow = self._frame(cell, cell.safety.elbow_link, "safety.elbow_link")
+        for link in cell.safety.may_touch:
+            self._frame(cell, link, "safety.may_touch")
         bases = [pin.XYZQUATToSE3(np.array([*arm.base_position, *arm.base_orientation])) for arm in cell.arms]
         self._bases = np.array([base.homogeneous for base in bases])
         self.outlines = [
             self._outline(cell, link, number, solid) for link, solids in load_solids(cell).items() for number, solid in enumerate(solids)
         ]
         self.kept = self._kept()
+        if cell.safety.keep_out and not self.kept[0]:
+            raise KinematicsError(
+                f"cell '{cell.name}': safety.keep_out has planes, but no link has solids that they could keep out; describe the links in "
+                f"{SOLIDS_DIR / resolve_urdf(cell.urdf).stem}.yaml or leave the planes out"
+            )
         self.distances = _Distances(cell, model, bases, self.outlines)
 
     def _kept(self) -> tuple[list[int], Float64, Float64]:
@@ -66,7 +73,7 @@ class Body:
         """
         kept = [outline for outline in self.outlines if outline.joint >= SHOULDER and not outline.touches]
         joints = sorted({outline.joint for outline in kept})
-        most = max(sum(len(outline.points) for outline in kept if outline.joint == joint) for joint in joints)
+        most = max((sum(len(outline.points) for outline in kept if outline.joint == joint) for joint in joints), default=0)
         points, radii = np.empty((len(joints), 3, most)), np.empty((len(joints), 1, 1, most))
         for row, joint in enumerate(joints):
             mine = [outline for outline in kept if outline.joint == joint]
@@ -91,15 +98,16 @@ class Body:
             before = np.matmul(before, step, out=frame)
         return Places(self, positions, velocities.reshape(shape), frames[..., :3, :3], frames[..., :3, 3])
 
-    def _frame(self, cell: Cell, link: str) -> tuple[int, Float64]:
-        """The joint that moves a link (0: the first), and the link's origin in its frame."""
-        if not self._model.existFrame(link):
-            raise KinematicsError(f"{cell.urdf} has no link '{link}', which the profile of cell '{cell.name}' or the solids name")
+    def _frame(self, cell: Cell, link: str, where: str) -> tuple[int, Float64]:
+        """The joint that moves a link (0: the first), and the link's origin in its frame. ``where``: what names the link."""
+        links = [frame.name for frame in self._model.frames if frame.type in (pin.FrameType.BODY, pin.FrameType.OP_FRAME)]
+        if link not in links:
+            raise KinematicsError(f"cell '{cell.name}': {where} names the link '{link}', which {cell.urdf} lacks; its links are {links}")
         frame = self._model.frames[self._model.getFrameId(link)]
         return frame.parentJoint - 1, frame.placement.translation.copy()
 
     def _outline(self, cell: Cell, link: str, number: int, solid: Solid) -> _Outline:
-        joint, _ = self._frame(cell, link)
+        joint, _ = self._frame(cell, link, f"{resolve_urdf(cell.urdf).stem}.yaml of the solids")
         placement = self._model.frames[self._model.getFrameId(link)].placement
         points, radius = solid.corners()
         touches = (

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from harmowam_core.cell import Obstacle, Zone
+from harmowam_core.kinematics import KinematicsError
+from harmowam_core.solids import load_solids
 from harmowam_core.status import Reason
 from harmowam_gate.body import Body
 from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline
@@ -242,6 +244,30 @@ def test_keep_out(motion, every, context, kinematics):
     out = JointSpline(*(rows[deepest:] for rows in (back.times_ns, back.positions, back.velocities, back.accelerations)))
     assert every["keep_out"].check(replace(motion, spline=out)).ok  # from behind it may come back
     assert LIMITS["keep_out"](safely(context, keep_out=())).check(along(motion, upright, leaning)).ok
+
+
+def body_with(cell, kinematics, monkeypatch, solids=None, **safety):
+    """A body of another safety section or other solids."""
+    if solids is not None:
+        monkeypatch.setattr("harmowam_gate.body.load_solids", lambda _: solids)
+    return Body(cell.model_copy(update={"safety": cell.safety.model_copy(update=safety)}), kinematics)
+
+
+@pytest.mark.parametrize("safety", [{"may_touch": ("tcp", "hand")}, {"elbow_link": "hand"}, {"may_touch": ("fr3_joint1",)}])
+def test_links_that_the_robot_does_not_have_are_refused_by_name(cell, kinematics, monkeypatch, safety):
+    [(field, links)] = safety.items()
+    link = links if isinstance(links, str) else links[-1]
+    with pytest.raises(KinematicsError, match=f"safety.{field} names the link '{link}', which .* lacks; .*link4.*tcp"):
+        body_with(cell, kinematics, monkeypatch, **safety)
+
+
+@pytest.mark.parametrize("keeps", [(), ("link0",)])
+def test_planes_need_solids_to_keep_out_and_no_planes_need_none(cell, kinematics, monkeypatch, motion, keeps):
+    solids = {link: load_solids(cell)[link] for link in keeps}
+    with pytest.raises(KinematicsError, match=r"safety.keep_out.*describe the links in .*fr3.yaml"):
+        body_with(cell, kinematics, monkeypatch, solids)
+    body = body_with(cell, kinematics, monkeypatch, solids, keep_out=())
+    assert body.distances.least(motion.spline.positions)[0].min() == cell.safety.self_clearance.slow
 
 
 def test_tool_tilt(motion, every, kinematics, cell):
