@@ -41,6 +41,10 @@ class Watch:
         self.joint_state: JointState | None = None
         self._resumed_ns = 0
         self._bad_joints: Verdict | None = None
+        self._not_finite_joints: Verdict | None = None
+        """Until a tick has seen it and a good one has come."""
+        self._spoilt: Verdict | None = None
+        """The same, as this tick sees it."""
         self._restarts = 0
         self._publishers = 1
         self._not_finite: dict[str, int] = {}
@@ -70,8 +74,10 @@ class Watch:
         self.joint_state, self._bad_joints = state, None
 
     def on_bad_joint_state(self, verdict: Verdict) -> None:
-        """Joint states came that cannot be used."""
+        """Joint states came that cannot be used; what is not finite is kept for the next tick, whatever comes before it."""
         self._bad_joints = verdict
+        if verdict.reason is Reason.NOT_FINITE:
+            self._not_finite_joints = verdict
 
     def on_driver_restarted(self) -> None:
         """Whoever publishes the joint states is somebody else now."""
@@ -91,6 +97,9 @@ class Watch:
 
     def tick(self, now_ns: int) -> bool:
         """Note a tick; True after a stall: what was waiting is old, and ages count from now."""
+        self._spoilt = self._not_finite_joints
+        if self._bad_joints is None:
+            self._not_finite_joints = None
         if self.joint_state is not None:  # with a task or without: a picture belongs to where the tools are, not to where they were
             self.images.on_tools(self._kinematics.forward(self.joint_state.positions[: self._joints])[0])
         if self.deadlines is None or not self.deadlines.tick(now_ns) > self._settings.stall_s:
@@ -145,11 +154,10 @@ class Watch:
     def latching(self, now_ns: int, set_point: Callable[[int], JointMotion | None]) -> tuple[Condition, ...]:
         """What latches an arm that moves; one at rest may be switched off and on."""
         settings, latch = self._settings, Status.LATCHED
-        spoilt = self._bad_joints is not None and self._bad_joints.reason is Reason.NOT_FINITE
-        what = f"joint states: {self._bad_joints.text}; they" if self._bad_joints is not None else "joint states"
+        what = f"joint states: {self._spoilt.text}; they" if self._spoilt is not None else "joint states"
         return (
             *self.latching_at_rest(),
-            Condition(Reason.NOT_FINITE, what, math.nan if spoilt else 0.0, 0.0, latch),
+            Condition(Reason.NOT_FINITE, what, math.nan if self._spoilt is not None else 0.0, 0.0, latch),
             Condition(Reason.JOINT_STATES_LOST, "joint states", self.joint_state_age_s(now_ns), settings.joint_state_max_age_s, latch),
             Condition(Reason.DRIVER_RESTARTED, "restarts of the arm driver", self._restarts, 0, latch),
             Condition(Reason.TRACKING_ERROR, "distance from the set-point", self.off_rad(set_point), settings.tracking_rad, latch),

@@ -298,6 +298,19 @@ def test_joint_states_that_are_not_finite_latch_the_arm(make_rig):
     assert output.arm_trajectory is not None and "joint 3 is nan" in output.state.text
 
 
+def test_one_joint_state_that_is_not_finite_latches_a_moving_arm_though_a_good_one_follows_before_the_tick(make_rig):
+    rig = make_rig(selector="predictive")
+    rig.arbiter.on_bad_joint_state(NotFiniteError("joint 3 is nan"))
+    drive(rig, 2, still)
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, circle)
+    assert rig.outputs[-1].state.status in MOVING, "what came while the arm rested is forgotten"
+    rig.arbiter.on_bad_joint_state(NotFiniteError("joint 3 is nan"))
+    rig.arbiter.on_bad_joint_state(StageError("joint state lacks joint 4"))
+    state = rig.tick().state
+    assert (state.status, state.reason) == (Status.LATCHED, Reason.NOT_FINITE) and "joint 3 is nan" in state.text
+
+
 def test_lost_joint_states_latch_a_moving_arm_and_are_no_tracking_error(make_rig):
     rig = make_rig(selector="predictive")
     rig.arbiter.start_task("go", rig.now_ns)
