@@ -152,6 +152,10 @@ class Arbiter:
         """Brake to rest and stay there until ``reset``; a running task or path ends with the next tick."""
         self._latched = self._latched or Decision(Status.LATCHED, Reason.OPERATOR, f"held: {why}")
 
+    def keep_latch(self, before: Arbiter) -> None:
+        """Stay held by what held the arbiter before this one."""
+        self._latched = before._latched
+
     def reset(self, now_ns: int) -> None:
         """Leave the hold: the set-point is where the resting arm is measured to be. ResetRefused says why not yet."""
         if self._latched is None:

@@ -81,7 +81,11 @@ class ArbiterNode(PolicyNode):
         """Make the arbiter, its publishers and its inputs."""
         self.cell = load_preset(self.value("preset")).load_cell()
         settings = ArbiterSettings(**{name: self.value(name) for name in ArbiterSettings.model_fields})
-        self.arbiter = Arbiter(self.cell, Kinematics(self.cell), settings, 1.0 / self.value("rate"))
+        arbiter = Arbiter(self.cell, Kinematics(self.cell), settings, 1.0 / self.value("rate"))
+        before: Arbiter | None = getattr(self, "arbiter", None)
+        if before is not None:  # of an earlier configuration: only a reset ends its latch
+            arbiter.keep_latch(before)
+        self.arbiter = arbiter
         self.clock = self.stamp_clock()
         publisher, controllers = self.create_lifecycle_publisher, self.cell.controllers
         self._arms = publisher(JointTrajectoryMsg, controllers.arm_topic, COMMAND)

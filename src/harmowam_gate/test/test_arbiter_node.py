@@ -16,6 +16,7 @@ from harmowam_msgs.msg import ActionChunk as ActionChunkMsg
 from harmowam_msgs.msg import GateState as GateStateMsg
 from harmowam_msgs.msg import Task as TaskMsg
 from rclpy.action import ActionClient
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.timer import Timer
 from std_srvs.srv import Trigger
@@ -244,6 +245,20 @@ def test_hold_and_reset(running):
     running.reset()
     running.send()
     running.reaches(lambda s: s.status is Status.EXECUTING, "executing again", Expert.REACTIVE)
+
+
+def test_a_latch_outlives_another_configuration(running):
+    running.call(topics.HOLD)
+    held = running.reaches(lambda s: s.status is Status.LATCHED, "latched")
+    node = running.node
+    for change in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure, node.trigger_activate):
+        assert change() == TransitionCallbackReturn.SUCCESS
+    running.cell.heard[topics.GATE_STATE].clear()
+    again = running.reaches(lambda s: True, "a state")
+    assert (again.status, again.reason, again.text) == (held.status, held.reason, held.text)
+    assert "reset" in running.result(running.send()).why
+    running.reset()
+    running.reaches(lambda s: s.status is Status.IDLE, "idle")
 
 
 def test_an_expert_that_fails_or_is_gone_is_replaced_and_announced(running):
