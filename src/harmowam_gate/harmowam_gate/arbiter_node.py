@@ -38,12 +38,12 @@ from harmowam_core.qos import CHUNK, COMMAND, LATCHED, LATEST
 from harmowam_core.stages import Expert, JointState, Observation, StageError
 from harmowam_core.status import GateState, Outcome, Reason
 from harmowam_gate.announcer import Announcer
-from harmowam_gate.arbiter import Arbiter, ArbiterOutput, ResetRefused
+from harmowam_gate.arbiter import LATE_S, Arbiter, ArbiterOutput, ResetRefused
 from harmowam_gate.gate_network import load_gate
 from harmowam_gate.graph_watch import GraphWatch
 from harmowam_gate.markers import gate_markers
 from harmowam_gate.path_server import PathServer
-from harmowam_gate.settings import ArbiterSettings, bounds
+from harmowam_gate.settings import ArbiterSettings, bounds, check_timing
 from harmowam_gate.task_server import TaskServer
 
 MARKERS_PERIOD_S = 0.1
@@ -81,6 +81,7 @@ class ArbiterNode(PolicyNode):
         """Make the arbiter, its publishers and its inputs."""
         self.cell = load_preset(self.value("preset")).load_cell()
         settings = ArbiterSettings(**{name: self.value(name) for name in ArbiterSettings.model_fields})
+        check_timing(settings, self.value("rate"), LATE_S)
         arbiter = Arbiter(self.cell, Kinematics(self.cell), settings, 1.0 / self.value("rate"))
         before: Arbiter | None = getattr(self, "arbiter", None)
         if before is not None:  # of an earlier configuration: only a reset ends its latch

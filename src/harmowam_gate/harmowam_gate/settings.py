@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 
 from harmowam_core.stages import Expert
 
+BRAKE_S = 0.25  # from 1.7 rad/s at 10 rad/s^2
+STALL_PERIODS = 2.5  # one tick that is missed is no stall
 Selector = Literal["gate", "predictive", "reactive", "average", "keyframe_average"]
 
 
@@ -92,6 +94,28 @@ class ArbiterSettings(BaseModel):
     done_transit_s: float = Field(
         default=2.0, ge=0.1, le=30, description="How long the hand must be in transit after a release to call the task done."
     )
+
+
+def check_timing(settings: ArbiterSettings, rate: float, late_s: float) -> None:
+    """ValueError where times do not fit each other at ``rate``, Hz. A plan is sent a tick after it was made, or ``late_s`` later still."""
+    lead_s, publish_s = settings.lead_s, settings.publish_s
+    sent_s = lead_s + max(2 / rate, publish_s + 1 / rate) + late_s
+    if not settings.lookahead_s > sent_s:
+        raise ValueError(
+            f"lookahead_s {settings.lookahead_s} is not above {sent_s:.3f} s, which lead_s {lead_s}, publish_s {publish_s} and "
+            f"rate {rate:g} take: trajectories would brake before the next ones come; "
+            "raise lookahead_s or rate, or lower lead_s or publish_s"
+        )
+    if not settings.rest_s > sent_s + BRAKE_S:
+        raise ValueError(
+            f"rest_s {settings.rest_s} is not above {sent_s + BRAKE_S:.3f} s, which lead_s {lead_s}, publish_s {publish_s}, rate {rate:g} "
+            f"and {BRAKE_S} s of braking take: trajectories would brake before the next ones come; raise rest_s or rate"
+        )
+    if not settings.stall_s >= STALL_PERIODS / rate:
+        raise ValueError(
+            f"stall_s {settings.stall_s} is below {STALL_PERIODS / rate:.3f} s, {STALL_PERIODS} periods of rate {rate:g}: "
+            "a tick that comes late would discard what waits; raise stall_s or rate"
+        )
 
 
 def max_age_s(settings: ArbiterSettings, expert: Expert | None) -> float:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from harmowam_core.stages import ActionChunk, Expert, NotFiniteError, Phase, StageError
 from harmowam_core.status import Outcome, Reason, Status
-from harmowam_gate.arbiter import ArbiterSettings, TaskRefused
+from harmowam_gate.arbiter import LATE_S, ArbiterSettings, TaskRefused
+from harmowam_gate.settings import check_timing
 
 
 def test_follows_a_path_in_time(make_rig):
@@ -507,3 +508,23 @@ def test_settings_out_of_bounds_are_named():
         ArbiterSettings(gate_threshold=2.0)
     with pytest.raises(ValueError, match="selector"):
         ArbiterSettings(selector="coin")
+
+
+@pytest.mark.parametrize(
+    ("rate", "changed", "names"),
+    [
+        (50.0, {"lookahead_s": 0.04}, r"lookahead_s 0.04 .* 0.085 s.* rate 50"),
+        (50.0, {"lookahead_s": 0.13, "publish_s": 0.1}, r"lookahead_s 0.13 .* 0.145 s.* publish_s 0.1"),
+        (10.0, {"stall_s": 0.3}, r"lookahead_s 0.2 .* 0.225 s.* rate 10"),
+        (50.0, {"rest_s": 0.3}, r"rest_s 0.3 .* 0.335 s"),
+        (20.0, {}, r"stall_s 0.1 .* 0.125 s.* rate 20"),
+    ],
+)
+def test_times_that_do_not_fit_each_other_are_refused_by_name_and_value(rate, changed, names):
+    with pytest.raises(ValueError, match=names + ".*raise"):
+        check_timing(ArbiterSettings(**changed), rate, LATE_S)
+
+
+@pytest.mark.parametrize(("rate", "changed"), [(50.0, {}), (100.0, {}), (25.0, {}), (12.0, {"stall_s": 0.25})])
+def test_times_that_fit_each_other_are_taken(rate, changed):
+    check_timing(ArbiterSettings(**changed), rate, LATE_S)

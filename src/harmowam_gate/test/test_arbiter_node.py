@@ -185,6 +185,13 @@ def test_joints_that_a_contract_renames_are_refused(tmp_path):
         assert not node.active
 
 
+def test_times_that_do_not_fit_the_rate_are_refused():
+    with graph(partial(ArbiterNode, Gate()), parameters={"lookahead_s": 0.04}) as (cell, [node]):
+        texts = cell.heard[topics.DIAGNOSTICS]
+        wait_for(lambda: any("lookahead_s 0.04 is not above" in str(message) for message in texts), "why it cannot be configured")
+        assert not node.active
+
+
 def test_bad_input_is_refused_by_name(running):
     """The text tells of it for as long as it comes, also once the arm holds for want of good chunks."""
     running.send()
