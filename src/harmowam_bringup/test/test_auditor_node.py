@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+from threading import Event
 
 import pytest
 from std_msgs.msg import String
-from trajectories import ARM_TOPIC, HOME, move
+from trajectories import ARM_TOPIC, HOME, move, parting
 from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_bringup.auditor import Rule
@@ -49,6 +51,31 @@ def test_the_node_judges_reports_and_counts_publishers() -> None:
         node.create_publisher(JointTrajectory, ARM_TOPIC, COMMAND)
         wait_for(lambda: verdict()["by_rule"].get("second_publisher") == 1, "verdict on the second publisher")
         assert any("/auditor, /fake_cell" in text for text in verdict()["first"])
+
+
+@pytest.mark.parametrize(("busy", "expected"), [("publisher", True), ("auditor", False)])
+def test_late_is_what_was_published_late(busy: str, expected: bool) -> None:
+    """An auditor that takes a trajectory late, because its process was busy, does not blame the publisher."""
+    with graph(AuditorNode) as (cell, [node]):
+        arms = cell.create_publisher(JointTrajectory, ARM_TOPIC, COMMAND)
+        wait_for(lambda: node.active and arms.get_subscription_count(), "active auditor")
+        begun_ns, sleeping = cell.get_clock().now().nanoseconds, Event()
+        arms.publish(move(stamp_ns=begun_ns))
+        wait_for(lambda: node.auditor.verdict.trajectories == 1, "first verdict")
+
+        def sleep() -> None:
+            timer.cancel()
+            sleeping.set()
+            time.sleep(0.5)
+
+        if busy == "auditor":
+            timer = node.create_timer(0.001, sleep)
+            assert sleeping.wait(5.0)
+        due_ns = begun_ns + (400 if busy == "publisher" else 200) * 1_000_000
+        time.sleep(max(0.0, (due_ns - cell.get_clock().now().nanoseconds) * 1e-9))
+        arms.publish(parting(begun_ns))
+        wait_for(lambda: node.auditor.verdict.trajectories == 2, "second verdict")
+        assert (Rule.POSITION_JUMP in node.auditor.verdict.by_rule) is expected, node.auditor.verdict.first
 
 
 def test_one_publisher_or_none_is_fine_and_several_are_told_once() -> None:

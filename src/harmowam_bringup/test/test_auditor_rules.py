@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
-from trajectories import ARM_TOPIC, ARMS, CELL, FINGERS, GRIPPER_TOPIC, HOME, NOW_NS, message, minimum_jerk, move, only, set_time
+from trajectories import ARM_TOPIC, ARMS, CELL, FINGERS, GRIPPER_TOPIC, HOME, NOW_NS, message, minimum_jerk, move, only, parting, set_time
 from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_bringup.auditor import CellAuditor, Finding, Rule, ToolLimits, audit
 from harmowam_bringup.auditor.audit import Auditor
 from harmowam_bringup.auditor.limits import REST_WITHIN_S
 from harmowam_bringup.auditor.rules import ArmInSpace
-from harmowam_bringup.auditor.rules.continuity import POSITION_STEP, VELOCITY_STEP
+from harmowam_bringup.auditor.rules.continuity import ACCELERATION_STEP, DELIVERY_NS, OTHER_CLOCK_NS, POSITION_STEP, VELOCITY_STEP
 from harmowam_core.kinematics import Kinematics
 
 MS = 10**6
@@ -192,16 +192,63 @@ def test_rounding_in_a_very_short_piece_is_no_jerk() -> None:
 # ---- continuity ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["positions", "velocities"])
+@pytest.mark.parametrize("name", ["positions", "velocities", "accelerations"])
 @pytest.mark.parametrize("share", [0.99, 1.05])
 def test_seams(name: str, share: float) -> None:
     """The second trajectory goes on in the middle of the first one, but for one step in one joint."""
     path = minimum_jerk(HOME, 0.01, 0.5)
-    step, rule = {"positions": (POSITION_STEP, Rule.POSITION_JUMP), "velocities": (VELOCITY_STEP, Rule.VELOCITY_JUMP)}[name]
+    step, rule = {
+        "positions": (POSITION_STEP, Rule.POSITION_JUMP),
+        "velocities": (VELOCITY_STEP, Rule.VELOCITY_JUMP),
+        "accelerations": (ACCELERATION_STEP, Rule.ACCELERATION_JUMP),
+    }[name]
     rest = message(path, np.linspace(0.2, 0.5, 7), NOW_NS + 200 * MS)
     values = getattr(rest.points[0], name)
     values[5] += share * step
     assert joint_rules(move(), rest) == (set() if share < 1 else {rule})
+
+
+def test_accelerations_that_are_not_given_make_no_seam() -> None:
+    """The driver's cubics step in them at every point."""
+    rest = message(minimum_jerk(HOME, 0.01, 0.5), np.linspace(0.2, 0.5, 7), NOW_NS + 200 * MS)
+    for point in rest.points:
+        point.accelerations = []
+    assert joint_rules(move(), rest) == set()
+
+
+LATE = {Rule.POSITION_JUMP, Rule.VELOCITY_JUMP, Rule.ACCELERATION_JUMP}
+
+
+@pytest.mark.parametrize(
+    ("received_ns", "waited_ns", "expected"),
+    [
+        (200 * MS, 0, set()),
+        (240 * MS, 0, set()),  # while both still have the joints at one place
+        (240 * MS + DELIVERY_NS, 0, set()),
+        (280 * MS + DELIVERY_NS, 0, LATE),
+        (400 * MS, 0, LATE),
+        (400 * MS, 160 * MS, set()),  # it was the auditor that was late
+        (400 * MS, 400 * MS, set()),
+        (400 * MS, 80 * MS, LATE),
+        (200 * MS + 10 * OTHER_CLOCK_NS, 0, set()),
+    ],
+)
+def test_what_arrives_after_it_left_the_curve_before_is_found(received_ns: int, waited_ns: int, expected: set[Rule]) -> None:
+    auditor = Auditor(ARMS)
+    assert auditor.check(move(), NOW_NS) == []
+    found = auditor.check(parting(), NOW_NS + received_ns, waited_ns=waited_ns)
+    assert {finding.rule for finding in found} & LATE == expected
+
+
+def test_a_trajectory_to_begin_on_arrival_is_never_late() -> None:
+    sent = parting()
+    sent.header.stamp.sec = sent.header.stamp.nanosec = 0
+    auditor = Auditor(ARMS)
+    auditor.check(move(), NOW_NS)
+    assert {finding.rule for finding in auditor.check(sent, NOW_NS + 200 * MS)} & LATE == set()
+    auditor.forget()
+    auditor.check(move(), NOW_NS)
+    assert Rule.POSITION_JUMP in {finding.rule for finding in auditor.check(sent, NOW_NS + 400 * MS)}
 
 
 @pytest.mark.parametrize("way", [0.0, 0.2])

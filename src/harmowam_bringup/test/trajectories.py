@@ -57,6 +57,16 @@ def move(way: np.ndarray | float = 0.01, begin: np.ndarray = HOME, stamp_ns: int
     return message(minimum_jerk(begin, way, seconds), np.linspace(0, seconds, 11), stamp_ns)
 
 
+def parting(stamp_ns: int = NOW_NS) -> JointTrajectory:
+    """Repeats from 200 to 240 ms what ``move`` sent at ``stamp_ns``, then comes to rest sooner."""
+    sent = message(minimum_jerk(HOME, 0.01, 0.5), np.array([0.2, 0.22, 0.24]), stamp_ns + 200_000_000)
+    still = np.zeros_like(HOME)
+    end = JointTrajectoryPoint(positions=np.add(sent.points[-1].positions, 0.0005).tolist(), velocities=still, accelerations=still)
+    set_time(end, 140_000_000)
+    sent.points.append(end)
+    return sent
+
+
 def only(joint: int, way: float) -> np.ndarray:
     """A move of one joint."""
     result = np.zeros(len(HOME))

@@ -25,13 +25,13 @@ class Auditor:
         self._checks = (Rest(joints, rest_within_s), JointLimits(limits), Continuity(joints), *checks)
         self._followed: Curve | None = None
 
-    def check(self, message: Any, received_ns: int, measured: Measured = lambda _: None) -> list[Finding]:
-        """What a trajectory_msgs/JointTrajectory, received at that time of the ROS clock, breaks."""
+    def check(self, message: Any, received_ns: int, measured: Measured = lambda _: None, waited_ns: int = 0) -> list[Finding]:
+        """What a trajectory_msgs/JointTrajectory, received at that time of the ROS clock ``waited_ns`` after it was published, breaks."""
         try:
             points = read(message, received_ns, self._limits.joints)
         except Unfollowable as fault:
             return [fault.finding]
-        motion = self._motion(points, received_ns, measured)
+        motion = self._motion(points, received_ns, measured, waited_ns)
         findings = [finding for check in self._checks for finding in check.check(motion)]
         # The driver refuses an end that moves; all else it follows, so the next one has to go on from there.
         if Rule.MOVING_END not in {finding.rule for finding in findings}:
@@ -42,11 +42,11 @@ class Auditor:
         """The next trajectory is as the first one."""
         self._followed = None
 
-    def _motion(self, points: Points, received_ns: int, measured: Measured) -> Motion:
+    def _motion(self, points: Points, received_ns: int, measured: Measured, waited_ns: int) -> Motion:
         before = None if begins_anew(points, self._followed, self._limits, lambda: measured(received_ns)) else self._followed
         joins = before is not None and points.times_ns[0] - received_ns >= SHORTEST_JOIN_NS
         followed = points.after(before.at(received_ns), received_ns) if before is not None and joins else points
-        return Motion(points, Curve(followed), received_ns, before)
+        return Motion(points, Curve(followed), received_ns, received_ns - waited_ns, before)
 
 
 class CellAuditor:
@@ -62,12 +62,13 @@ class CellAuditor:
         self._counts = dict.fromkeys(self._auditors, 0)
         self.verdict = Verdict()
 
-    def check(self, topic: str, message: Any, received_ns: int, measured: Measured = lambda _: None) -> list[Violation]:
-        """Judge a trajectory on one of the command topics (``sources``)."""
+    def check(self, topic: str, message: Any, received_ns: int, measured: Measured = lambda _: None, waited_ns: int = 0) -> list[Violation]:
+        """Judge a trajectory on one of the command topics (``sources``); ``waited_ns``: how long before ``received_ns`` it was published,
+        0 where that is not known.
+        """
         source = self.sources[topic]
-        violations = [
-            Violation(source, self._counts[source], finding) for finding in self._auditors[source].check(message, received_ns, measured)
-        ]
+        found = self._auditors[source].check(message, received_ns, measured, waited_ns)
+        violations = [Violation(source, self._counts[source], finding) for finding in found]
         self._counts[source] += 1
         self.verdict.trajectories += 1
         self.verdict.add(violations)

@@ -87,8 +87,10 @@ class AuditorNode(ManagedNode):
         state = deserialize_message(self._joint_state, JointState)
         return dict(zip(state.name, state.position, strict=False))
 
-    def _judge(self, topic: str, message: JointTrajectory) -> None:
+    def _judge(self, topic: str, message: JointTrajectory, info: Mapping[str, int]) -> None:
         started_s, received_ns = time.monotonic(), self.now_ns()
+        # That it was taken late, by a busy process, is not the publisher's fault.
+        waited_ns = max(time.time_ns() - info["source_timestamp"], 0)
         apart_s = received_ns * 1e-9 - started_s
         if self._apart_s is not None and abs(apart_s - self._apart_s) > CLOCK_JUMP_S:
             self._jump_s, self._uncertain_until_s = apart_s - self._apart_s, started_s + CLOCK_JUMP_SEEN_S
@@ -98,7 +100,7 @@ class AuditorNode(ManagedNode):
             stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec  # by the clock of before, or of after
             received_ns = min((received_ns, received_ns - round(self._jump_s * 1e9)), key=lambda by_ns: abs(by_ns - stamp_ns))
         self._apart_s = apart_s
-        self._report(self.auditor.check(topic, message, received_ns, self._measured))
+        self._report(self.auditor.check(topic, message, received_ns, self._measured, waited_ns))
         self.health.event(f"{self.auditor.sources[topic]} trajectory")
         self.health.latency("judgement", time.monotonic() - started_s)
 

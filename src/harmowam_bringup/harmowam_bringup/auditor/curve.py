@@ -66,6 +66,11 @@ class Points:
     velocities: Float64
     accelerations: Float64
 
+    @property
+    def gives_accelerations(self) -> bool:
+        """Whether all points have them, so that the driver's acceleration is continuous."""
+        return bool(np.isfinite(self.accelerations).all())
+
     def after(self, state: State, time_ns: int) -> Points:
         """These points and before them ``state``."""
         return Points(

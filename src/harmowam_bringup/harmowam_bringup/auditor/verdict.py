@@ -32,6 +32,7 @@ class Rule(str, Enum):
     JERK_LIMIT = "jerk_limit"
     POSITION_JUMP = "position_jump"
     VELOCITY_JUMP = "velocity_jump"
+    ACCELERATION_JUMP = "acceleration_jump"
     TCP_SPEED = "tcp_speed"
     ELBOW_SPEED = "elbow_speed"
     WORKSPACE = "workspace"

@@ -22,12 +22,14 @@ class Motion:
     """A trajectory and how it is followed.
 
     points: as published; curve: through them, and to them from the set-point at the arrival if they begin later; before: what it
-    replaces, None where it begins anew (the first one, or from where a resting arm was measured).
+    replaces, None where it begins anew (the first one, or from where a resting arm was measured); published_ns: when it was sent, as
+    far as that is known better than by its reception.
     """
 
     points: Points
     curve: Curve
     received_ns: int
+    published_ns: int
     before: Curve | None
 
     @property
