@@ -26,25 +26,37 @@ NAMES = CELL.arm_joint_names + CELL.finger_joint_names
 
 
 class Arms:
-    """Follow what was published exactly."""
+    """Follow what was published, each joint ``off`` (N,) rad away from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, resting: np.ndarray | None = None, off: np.ndarray | float = 0.0) -> None:
         self.spline: JointSpline | None = None
-        self.resting = KINEMATICS.home()
+        self.resting = KINEMATICS.home() if resting is None else resting
+        self._off = off
 
     def measured(self, now_ns: int) -> JointState:
         q, v = (self.resting, 0 * self.resting)
         if self.spline is not None:
             motion = self.spline.motion(now_ns)
-            q, v = motion.positions, motion.velocities
+            q, v = motion.positions + self._off, motion.velocities
         fingers = np.full(2, CELL.finger_travel)
         return JointState(now_ns, NAMES, np.concatenate([q, fingers]), np.concatenate([v, 0 * fingers]))
 
 
-def random_chunk(random: np.random.Generator, stamp_ns: int, number: int, source: Expert, wildness: float) -> ActionChunk | None:
-    """Tools that wander: gently, wildly, or with numbers that are none (None where the type itself refuses them)."""
+def random_arms(random: np.random.Generator, spread: float) -> Arms:
+    """Anywhere within the limits, so far from home as ``spread`` (1: everywhere) lets them; they follow within 3 mrad."""
+    limits = CELL.limits
+    anywhere = random.uniform(np.tile(limits.position_lower, 2), np.tile(limits.position_upper, 2))
+    return Arms(KINEMATICS.home() + spread * (anywhere - KINEMATICS.home()), random.uniform(-0.003, 0.003, len(anywhere)))
+
+
+def random_chunk(
+    random: np.random.Generator, stamp_ns: int, number: int, source: Expert, wildness: float, resting: np.ndarray
+) -> ActionChunk | None:
+    """Tools that wander from where the arms rested: gently, wildly, or with numbers that are none (None where the type itself refuses
+    them).
+    """
     steps = random.normal(0, 0.005 + 0.06 * wildness, (12, 2, 3))
-    home, down = KINEMATICS.forward(KINEMATICS.home())
+    home, down = KINEMATICS.forward(resting)
     positions = home + random.normal(0, 0.1 * wildness, (2, 3)) + np.cumsum(steps, axis=0)
     turned = down + random.normal(0, 0.4 * wildness, (12, 2, 4))
     if random.random() < 0.1 * wildness:
@@ -71,23 +83,25 @@ def profile(random: np.random.Generator, strictness: float) -> Cell:
     return CELL.model_copy(update={"limits": limits, "safety": safety})
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 2**31), wildness=st.sampled_from([0.1, 0.4, 1.0]), strictness=st.sampled_from([0.0, 0.6]))
-def test_the_auditor_finds_nothing(seed: int, wildness: float, strictness: float) -> None:
-    """2 s at 50 Hz: random chunks, losses, scores, holds and stalls under a random profile."""
+def play(seed: int, wildness: float, strictness: float, spread: float) -> int:
+    """2 s at 50 Hz: arms somewhere, random chunks, losses, scores and stalls under a random profile; how much of it was published."""
     random = np.random.default_rng(seed)
-    cell, arms = profile(random, strictness), Arms()
+    cell, arms = profile(random, strictness), random_arms(random, spread)
     arbiter, auditor = Arbiter(cell, KINEMATICS, ArbiterSettings(), TICK_NS * 1e-9), CellAuditor(cell)
     now_ns, published = START_NS, 0
     arbiter.on_joint_state(arms.measured(now_ns))
     arbiter.tick(now_ns)
     arbiter.start_task("anything", now_ns)
+
+    def measured(_: int) -> dict[str, float]:
+        return dict(zip(NAMES, arms.measured(now_ns).positions.tolist(), strict=True))
+
     for number in range(1, 100):
         now_ns += TICK_NS * (1 if random.random() < 0.97 else int(random.integers(2, 30)))
         arbiter.on_joint_state(arms.measured(now_ns))
         for expert in Expert:
             if random.random() < 0.25:
-                chunk = random_chunk(random, now_ns - 100_000_000, number, expert, wildness)
+                chunk = random_chunk(random, now_ns - 100_000_000, number, expert, wildness, arms.resting)
                 if chunk is not None:
                     arbiter.on_chunk(chunk, now_ns)
             if random.random() < 0.02:
@@ -100,22 +114,43 @@ def test_the_auditor_finds_nothing(seed: int, wildness: float, strictness: float
             arms.spline = _spline(output.arm_trajectory)
             published += 1
             message = trajectory_to_message(output.arm_trajectory)
-            assert auditor.check(cell.controllers.arm_topic, message, now_ns) == []
+            assert auditor.check(cell.controllers.arm_topic, message, now_ns, measured) == []
         if output.gripper_trajectory is not None:
             message = trajectory_to_message(output.gripper_trajectory)
-            assert auditor.check(cell.controllers.gripper_topic, message, now_ns) == []
-    if wildness < 0.2:
-        assert published >= 3
+            assert auditor.check(cell.controllers.gripper_topic, message, now_ns, measured) == []
+    return published
 
 
-def test_the_auditor_would_have_found_something() -> None:
-    """The same judge, told that the limits are a hundredth: it is not deaf."""
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**31),
+    wildness=st.sampled_from([0.1, 0.2, 0.4, 1.0]),
+    strictness=st.sampled_from([0.0, 0.6]),
+    spread=st.sampled_from([0.0, 0.1, 0.2, 1.0]),
+)
+def test_the_auditor_finds_nothing(seed: int, wildness: float, strictness: float, spread: float) -> None:
+    play(seed, wildness, strictness, spread)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1])
+def test_there_is_something_to_find(spread: float) -> None:
+    """Arms do move in such episodes, also from elsewhere than home."""
+    assert sum(play(seed, 0.1, 0.6, spread) for seed in range(2)) > 10
+
+
+@pytest.mark.parametrize(
+    ("part", "limits", "rule"),
+    [
+        ("limits", {"velocity": tuple(0.01 * v for v in CELL.limits.velocity)}, "velocity_limit"),
+        ("safety", {"tcp_speed": 0.01 * CELL.safety.tcp_speed}, "tcp_speed"),
+        ("safety", {"elbow_speed": 0.01 * CELL.safety.elbow_speed}, "elbow_speed"),
+    ],
+)
+def test_the_auditor_would_have_found_something(part: str, limits: dict[str, object], rule: str) -> None:
+    """The same judge, told that a limit is a hundredth: it is not deaf."""
     arms, cell = Arms(), CELL
-    strict = cell.limits.model_copy(update={"velocity": tuple(0.01 * v for v in cell.limits.velocity)})
-    arbiter, auditor = (
-        Arbiter(cell, KINEMATICS, ArbiterSettings(selector="predictive")),
-        CellAuditor(cell.model_copy(update={"limits": strict})),
-    )
+    strict = cell.model_copy(update={part: getattr(cell, part).model_copy(update=limits)})
+    arbiter, auditor = Arbiter(cell, KINEMATICS, ArbiterSettings(selector="predictive")), CellAuditor(strict)
     arbiter.on_joint_state(arms.measured(START_NS))
     arbiter.tick(START_NS)
     arbiter.start_task("down", START_NS)
@@ -134,7 +169,7 @@ def test_the_auditor_would_have_found_something() -> None:
         if output.arm_trajectory is not None:
             arms.spline = _spline(output.arm_trajectory)
             found += auditor.check(cell.controllers.arm_topic, trajectory_to_message(output.arm_trajectory), now_ns)
-    assert any(violation.rule.value == "velocity_limit" for violation in found)
+    assert {violation.rule.value for violation in found} >= {rule}
 
 
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0])

@@ -127,9 +127,10 @@ def test_elbows_are_where_the_robots_description_has_them(random_joints: tuple[n
             assert poses.elbow_speed[row, arm] == pytest.approx(np.linalg.norm(jacobian[:3] @ rates[row, span]), abs=1e-9)
 
 
-def test_at_home_the_finger_tips_are_lowest() -> None:
+def test_at_home_the_palms_are_lowest() -> None:
     poses = ForwardKinematics(CELL).poses(HOME[None], np.zeros((1, 14)))
-    assert poses.lowest_z == pytest.approx(poses.tcp[..., 2]) and poses.tool_down == pytest.approx(1.0)
+    assert poses.kept[..., 2].min(axis=-1) == pytest.approx(poses.tcp[..., 2] + CELL.tool.palm_behind_tcp)
+    assert poses.tool_down == pytest.approx(1.0)
 
 
 def test_a_description_that_does_not_fit_is_refused() -> None:

@@ -13,11 +13,13 @@ from scipy.spatial.transform import Rotation
 from trajectories import ARM_TOPIC, ARMS, CELL, FINGERS, GRIPPER_TOPIC, HOME, NOW_NS, message, minimum_jerk, move, only, parting, set_time
 from trajectory_msgs.msg import JointTrajectory
 
-from harmowam_bringup.auditor import CellAuditor, Finding, Rule, ToolLimits, audit
+from harmowam_bringup.auditor import CellAuditor, Finding, Rule, audit
 from harmowam_bringup.auditor.audit import Auditor
-from harmowam_bringup.auditor.limits import REST_WITHIN_S
+from harmowam_bringup.auditor.limits import FINGER_SPEED_M_S, POSITION_SLACK_RAD, REST_WITHIN_S
 from harmowam_bringup.auditor.rules import ArmInSpace
+from harmowam_bringup.auditor.rules.arm_in_space import KEEP_OUT_SLACK_M, SPEED_SLACK, TILT_SLACK_RAD, WORKSPACE_SLACK_M
 from harmowam_bringup.auditor.rules.continuity import ACCELERATION_STEP, DELIVERY_NS, OTHER_CLOCK_NS, POSITION_STEP, VELOCITY_STEP
+from harmowam_core.cell import Cell, Plane
 from harmowam_core.kinematics import Kinematics
 
 MS = 10**6
@@ -34,12 +36,17 @@ def joint_rules(*messages: JointTrajectory, received_ns: int = NOW_NS) -> set[Ru
     return found
 
 
-def rules(*messages: JointTrajectory, limits: ToolLimits | None = None) -> set[Rule]:
+def rules(*messages: JointTrajectory, cell: Cell = CELL) -> set[Rule]:
     """All rules that messages on the arms' topic break."""
-    auditor = CellAuditor(CELL, limits)
+    auditor = CellAuditor(cell)
     for sent in messages:
         auditor.check(ARM_TOPIC, sent, sent.header.stamp.sec * 10**9 + sent.header.stamp.nanosec)
     return set(auditor.verdict.by_rule)
+
+
+def kept_to(**safety: object) -> Cell:
+    """The cell with other limits in its profile."""
+    return CELL.model_copy(update={"safety": CELL.safety.model_copy(update=safety)})
 
 
 def test_sound_moves_pass() -> None:
@@ -171,6 +178,24 @@ def test_jerk(share: float, expected: set[Rule]) -> None:
     assert joint_rules(move(only(2, way), MIDDLE, seconds=0.1)) == expected
 
 
+def test_the_position_margin_of_the_profile_counts() -> None:
+    upper, margin = CELL.limits.position_upper[0], CELL.safety.position_margin
+    begin = MIDDLE.copy()
+    begin[0] = upper - 0.05
+    assert joint_rules(move(only(0, 0.05 - margin), begin)) == set()
+    assert joint_rules(move(only(0, 0.05 - margin + 2 * POSITION_SLACK_RAD), begin)) == {Rule.POSITION_LIMIT}
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_joint_that_is_outside_may_come_back_but_not_go_further(side: int) -> None:
+    begin = MIDDLE.copy()
+    begin[0] = (ARMS.upper if side > 0 else ARMS.lower)[0] + side * 0.02
+    back, on = only(0, -side * 0.01), only(0, side * 0.005)
+    assert joint_rules(move(back, begin)) == set()
+    assert joint_rules(move(on, begin)) == {Rule.POSITION_LIMIT}
+    assert joint_rules(move(back, begin), move(on, begin + back, NOW_NS + 600 * MS)) == {Rule.POSITION_LIMIT}
+
+
 def test_overshoot_between_points_is_found() -> None:
     """Both ends are inside the range, the cubic between them is not."""
     begin = MIDDLE.copy()
@@ -293,10 +318,9 @@ KINEMATICS = Kinematics(CELL)
 POSITIONS, ORIENTATIONS = KINEMATICS.forward(HOME)
 
 
-def space(path_ends: tuple[np.ndarray, np.ndarray], limits: ToolLimits | None = None, seconds: float = 0.5) -> set[Rule]:
+def space(begin: np.ndarray, end: np.ndarray, cell: Cell = CELL) -> set[Rule]:
     """Rules that a move between two joint postures breaks."""
-    begin, end = path_ends
-    return rules(message(minimum_jerk(begin, end - begin, seconds), np.linspace(0, seconds, 11)), limits=limits)
+    return rules(message(minimum_jerk(begin, end - begin, 0.5), np.linspace(0, 0.5, 11)), cell=cell)
 
 
 def reach(position: np.ndarray | None = None, turned: tuple[float, float, float] | None = None) -> np.ndarray:
@@ -314,29 +338,25 @@ def peak(joint: int, poses: str) -> float:
     """Speed at its highest of a 0.1 rad move of one joint in 0.5 s, m/s."""
     path = minimum_jerk(HOME, only(joint, 0.1), 0.5)
     rows = [path(t) for t in np.linspace(0, 0.5, 401)]
-    check = ArmInSpace(CELL, ToolLimits())._kinematics.poses(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]))
+    check = ArmInSpace(CELL)._kinematics.poses(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]))
     return float(getattr(check, poses).max())
 
 
 @pytest.mark.parametrize(("name", "joint", "rule"), [("tcp_speed", 5, Rule.TCP_SPEED), ("elbow_speed", 1, Rule.ELBOW_SPEED)])
 def test_speeds(name: str, joint: int, rule: Rule) -> None:
-    highest = peak(joint, name)
-    loose = {"tcp_speed_m_s": 9.0, "elbow_speed_m_s": 9.0}
+    """Those of the profile, tight or loose."""
+    highest = peak(joint, name) / SPEED_SLACK
     sent = move(only(joint, 0.1))
-    assert rules(sent, limits=ToolLimits(**{**loose, f"{name}_m_s": highest / JUST_BELOW})) == set()
-    assert rules(sent, limits=ToolLimits(**{**loose, f"{name}_m_s": highest / JUST_ABOVE})) == {rule}
+    loose = {"tcp_speed": 2.0, "elbow_speed": 2.0}
+    assert rules(sent, cell=kept_to(**{**loose, name: highest / JUST_BELOW})) == set()
+    assert rules(sent, cell=kept_to(**{**loose, name: highest / JUST_ABOVE})) == {rule}
 
 
-def test_default_speeds_are_those_documented() -> None:
-    tools = ToolLimits()
-    assert (tools.tcp_speed_m_s, tools.elbow_speed_m_s, tools.tool_tilt_rad) == (0.7, 0.7, 0.8)
-
-
-@pytest.mark.parametrize(("beyond_m", "expected"), [(0.004, set()), (0.0065, {Rule.WORKSPACE})])
+@pytest.mark.parametrize(("beyond_m", "expected"), [(WORKSPACE_SLACK_M - 0.001, set()), (WORKSPACE_SLACK_M + 0.0015, {Rule.WORKSPACE})])
 def test_workspace(beyond_m: float, expected: set[Rule]) -> None:
     upper = CELL.workspace.upper[1]
     near, far = (np.array([0.4, upper + out, 0.3]) for out in (-0.01, beyond_m))
-    assert space((reach(near), reach(far))) == expected
+    assert space(reach(near), reach(far)) == expected
 
 
 def test_a_tool_that_is_outside_may_come_back_but_not_creep_away() -> None:
@@ -351,21 +371,32 @@ def test_a_tool_that_is_outside_may_come_back_but_not_creep_away() -> None:
     assert Rule.WORKSPACE in rules(message(minimum_jerk(joints[1], joints[0] - joints[1], 0.5), np.linspace(0, 0.5, 11)))
 
 
-@pytest.mark.parametrize(("clearance_m", "expected"), [(0.001, set()), (-0.001, {Rule.TABLE})])
+@pytest.mark.parametrize(("clearance_m", "expected"), [(0.001, set()), (-0.001 - KEEP_OUT_SLACK_M, {Rule.KEEP_OUT})])
 def test_table(clearance_m: float, expected: set[Rule]) -> None:
     """A hand leaning along its fingers: its palm's edge is lowest, while the TCP is inside the workspace."""
     lean = 0.6
     tcp_z = CELL.tool.palm_half_width * np.sin(lean) - CELL.tool.palm_behind_tcp * np.cos(lean) + clearance_m
     assert tcp_z > CELL.workspace.lower[2]
     high, low = (reach(np.array([0.5, 0.2, tcp_z + up]), (lean, 0.0, 0.0)) for up in (0.01, 0.0))
-    assert space((high, low)) == expected
+    assert space(high, low) == expected
+
+
+@pytest.mark.parametrize(("past_m", "expected"), [(0.0, set()), (0.002, {Rule.KEEP_OUT})])
+def test_any_plane_of_the_profile_keeps_the_elbow_out(past_m: float, expected: set[Rule]) -> None:
+    """A wall behind the arm, which its elbow is nearest to."""
+    leant = HOME + only(1, -0.1)
+    elbow_x = ArmInSpace(CELL)._kinematics.poses(np.array([HOME, leant]), np.zeros((2, 14))).elbow[:, 0, 0]
+    wall = Plane(name="wall", normal=(1.0, 0.0, 0.0), offset=float(elbow_x[1]) + KEEP_OUT_SLACK_M - 0.001 + past_m)
+    assert elbow_x[1] < elbow_x[0] - 0.01
+    assert space(HOME, leant, kept_to(keep_out=(*CELL.safety.keep_out, wall))) == expected
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize(("tilt_rad", "expected"), [(0.799, set()), (0.802, {Rule.TOOL_TILT})])
+@pytest.mark.parametrize(("tilt_rad", "expected"), [(0.749, set()), (0.752 + TILT_SLACK_RAD, {Rule.TOOL_TILT})])
 def test_tilt(axis: int, tilt_rad: float, expected: set[Rule]) -> None:
-    begin, end = (reach(np.array([0.5, 0.2, 0.3]), tuple(np.eye(3)[axis] * angle)) for angle in (0.75, tilt_rad))
-    assert space((begin, end)) == expected
+    begin, end = (reach(np.array([0.5, 0.2, 0.3]), tuple(np.eye(3)[axis] * angle)) for angle in (0.7, tilt_rad))
+    assert space(begin, end) == expected
+    assert space(begin, end, kept_to(tool_tilt=0.5)) == {Rule.TOOL_TILT}
 
 
 # ---- fingers, and the verdict ---------------------------------------------------------------------------------------------
@@ -379,8 +410,17 @@ def test_fingers_keep_to_their_travel(opening_m: float, expected: set[Rule]) -> 
     assert all(finding.measured == pytest.approx(opening_m) and finding.part == FINGERS.joints[1] for finding in found)
 
 
+@pytest.mark.parametrize(("share", "expected"), [(JUST_BELOW, set()), (JUST_ABOVE, {Rule.VELOCITY_LIMIT})])
+def test_fingers_keep_to_their_speed(share: float, expected: set[Rule]) -> None:
+    seconds = 0.04 * 15 / 8 / (FINGER_SPEED_M_S * share)
+    path = minimum_jerk(np.array([0.04, 0.0]), np.array([-0.04, 0.0]), seconds)
+    found = Auditor(FINGERS).check(message(path, np.linspace(0, seconds, 21), joints=FINGERS.joints), NOW_NS)
+    assert {finding.rule for finding in found} == expected
+
+
 def test_the_verdict_counts_both_controllers_and_quotes_the_first() -> None:
-    fingers = message(minimum_jerk(np.array([0.02, 0.05]), 0.0, 0.4), np.array([0.0, 0.4]), joints=FINGERS.joints)
+    path = minimum_jerk(np.array([0.02, 0.02]), np.array([0.0, 0.03]), 0.5)
+    fingers = message(path, np.linspace(0, 0.5, 11), joints=FINGERS.joints)
     fast = [(ARM_TOPIC, NOW_NS + k * 10**9, move(only(6, 2.0), MIDDLE, NOW_NS + k * 10**9)) for k in range(30)]
     verdict = audit(CELL, [(ARM_TOPIC, NOW_NS, move()), (GRIPPER_TOPIC, NOW_NS, fingers)]).to_json()
     assert verdict == {

@@ -5,7 +5,6 @@ as they came, nothing is decoded or repaired before it is checked. One rule a fi
 """
 
 from harmowam_bringup.auditor.audit import CellAuditor, audit
-from harmowam_bringup.auditor.limits import ToolLimits
 from harmowam_bringup.auditor.verdict import Finding, Rule, Verdict, Violation
 
-__all__ = ["CellAuditor", "Finding", "Rule", "ToolLimits", "Verdict", "Violation", "audit"]
+__all__ = ["CellAuditor", "Finding", "Rule", "Verdict", "Violation", "audit"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harmowam_bringup.auditor.curve import SHORTEST_JOIN_NS, Curve, Points
-from harmowam_bringup.auditor.limits import REST_WITHIN_S, AxisLimits, ToolLimits, arm_limits, gripper_limits
+from harmowam_bringup.auditor.limits import REST_WITHIN_S, AxisLimits, arm_limits, gripper_limits
 from harmowam_bringup.auditor.rules import ArmInSpace, Check, Continuity, JointLimits, Motion, Rest, Unfollowable, begins_anew, read
 from harmowam_bringup.auditor.verdict import Finding, Rule, Verdict, Violation
 from harmowam_core.cell import Cell
@@ -52,11 +52,10 @@ class Auditor:
 class CellAuditor:
     """All controllers of a cell, and the verdict on them."""
 
-    def __init__(self, cell: Cell, limits: ToolLimits | None = None, rest_within_s: float = REST_WITHIN_S) -> None:
-        in_space = ArmInSpace(cell, limits or ToolLimits())
+    def __init__(self, cell: Cell, rest_within_s: float = REST_WITHIN_S) -> None:
         self.sources = {cell.controllers.arm_topic: "arm", cell.controllers.gripper_topic: "gripper"}
         self._auditors = {
-            "arm": Auditor(arm_limits(cell), [in_space], rest_within_s),
+            "arm": Auditor(arm_limits(cell), [ArmInSpace(cell)], rest_within_s),
             "gripper": Auditor(gripper_limits(cell), rest_within_s=rest_within_s),
         }
         self._counts = dict.fromkeys(self._auditors, 0)

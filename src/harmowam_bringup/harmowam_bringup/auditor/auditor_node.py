@@ -16,7 +16,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_bringup.auditor.audit import CellAuditor
 from harmowam_bringup.auditor.authority import Authority
-from harmowam_bringup.auditor.limits import REST_WITHIN_S, ToolLimits
+from harmowam_bringup.auditor.limits import REST_WITHIN_S
 from harmowam_bringup.auditor.verdict import Rule, Violation
 from harmowam_core import topics
 from harmowam_core.cell import load_cell
@@ -42,21 +42,15 @@ class AuditorNode(ManagedNode):
 
     def declare(self) -> None:
         """The cell and what the profile does not say."""
-        tools = ToolLimits()
         self.parameter("cell", "franka_dual", "Cell profile by name, or path of a profile.", read_only=True)
-        for name, default, description, upper in (
-            ("tcp_speed_m_s", tools.tcp_speed_m_s, "Fastest a tool centre point may move.", 3.0),
-            ("elbow_speed_m_s", tools.elbow_speed_m_s, "Fastest an elbow may move.", 3.0),
-            ("tool_tilt_rad", tools.tool_tilt_rad, "Furthest a tool may lean from straight down.", 3.2),
-            ("rest_within_s", REST_WITHIN_S, "Latest end of a trajectory after it arrived.", 10.0),
-        ):
-            self.parameter(name, default, description, lower=0.01, upper=upper, read_only=True)
+        self.parameter(
+            "rest_within_s", REST_WITHIN_S, "Latest end of a trajectory after it arrived.", lower=0.01, upper=10.0, read_only=True
+        )
 
     def configure(self) -> None:
         """Read the cell; the verdict begins here."""
         cell = load_cell(self._value("cell"))
-        tools = ToolLimits(*(self._value(name) for name in ("tcp_speed_m_s", "elbow_speed_m_s", "tool_tilt_rad")))
-        self.auditor = CellAuditor(cell, tools, self._value("rest_within_s"))
+        self.auditor = CellAuditor(cell, self._value("rest_within_s"))
         self._told: set[Rule] = set()
         self._authorities = {topic: Authority(topic) for topic in self.auditor.sources}
         self._verdicts = self.create_lifecycle_publisher(String, topics.AUDITOR_VERDICT, LATCHED)

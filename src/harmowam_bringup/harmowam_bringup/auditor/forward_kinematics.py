@@ -23,7 +23,7 @@ Float64 = NDArray[np.float64]
 class Poses:
     """M samples of A arms in the base frame: positions (M, A, 3) m, speeds (M, A) m/s.
 
-    tool_down: (M, A) cosine between the tool's axis and straight down; lowest_z: (M, A) m, of elbow, wrist, flange and hand.
+    tool_down: (M, A) cosine between the tool's axis and straight down; kept: (M, A, K, 3) m, elbow, wrist, flange and the palm's edges.
     """
 
     tcp: Float64
@@ -31,7 +31,7 @@ class Poses:
     elbow: Float64
     elbow_speed: Float64
     tool_down: Float64
-    lowest_z: Float64
+    kept: Float64
 
 
 class _Joint:
@@ -74,7 +74,7 @@ class ForwardKinematics:
         place: Float64 = np.broadcast_to(self._base_position, (*shape[:2], 3))
         turning, moving = np.zeros_like(place), np.zeros_like(place)  # angular and linear velocity of the frame at ``place``
         elbow = elbow_velocity = place
-        heights: list[Float64] = []
+        kept: list[Float64] = []
         index = 0
         for joint in self._chain:
             if joint.is_away:
@@ -87,18 +87,18 @@ class ForwardKinematics:
             else:
                 rotation = rotation @ joint.turned(_STRAIGHT)
             if joint.child == self._elbow:
-                elbow, elbow_velocity, heights = place, moving, []
-            heights.append(place[..., 2])
+                elbow, elbow_velocity, kept = place, moving, []
+            kept.append(place)
         across, out = rotation @ self._mount[:, 1], rotation @ self._mount[:, 2]
         tcp = place + rotation @ np.array(self._tool.position)
-        palm_z = (tcp - self._tool.palm_behind_tcp * out)[..., 2] - self._tool.palm_half_width * np.abs(across[..., 2])
+        palm, aside = tcp - self._tool.palm_behind_tcp * out, self._tool.palm_half_width * across
         return Poses(
             tcp=tcp,
             tcp_speed=np.linalg.norm(moving + _cross(turning, tcp - place), axis=-1),
             elbow=elbow,
             elbow_speed=np.linalg.norm(elbow_velocity, axis=-1),
             tool_down=-out[..., 2],
-            lowest_z=np.minimum.reduce([*heights, tcp[..., 2], palm_z]),
+            kept=np.stack([*kept, palm - aside, palm + aside], axis=-2),
         )
 
 

@@ -1,4 +1,4 @@
-"""What is allowed: joints as in the cell profile; tools and times as here."""
+"""What the cell profile allows, and times and fingers' speed as here."""
 
 from __future__ import annotations
 
@@ -17,19 +17,10 @@ REST_WITHIN_S = UPDATE_PERIOD_S + 0.5
 """Every motion is at rest so long after it was published: the arm of a dead publisher stops by itself."""
 
 
-@dataclass(frozen=True)
-class ToolLimits:
-    """How an arm may move in space, in the base frame.
-
-    table_height_m: top of the table, which elbow, wrist and hand stay above; workspace_slack_m: how far the TCP may be outside
-    the profile's workspace (paths cut corners); tool_tilt_rad: of the tool's axis from straight down.
-    """
-
-    tcp_speed_m_s: float = 0.7
-    elbow_speed_m_s: float = 0.7
-    tool_tilt_rad: float = 0.8
-    workspace_slack_m: float = 0.005
-    table_height_m: float = 0.0
+FINGER_SPEED_M_S = 0.2 * 1.01
+"""Fastest that the stack's settings let a finger move, which profiles do not say; a curve through samples of it is a little faster."""
+POSITION_SLACK_RAD = 1e-4
+"""A joint that turns round at its limit gets so far beyond it between samples a few ms apart."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +40,18 @@ class AxisLimits:
 
 
 def arm_limits(cell: Cell) -> AxisLimits:
-    """Limits of all arm joints of a cell."""
+    """Limits of all arm joints of a cell, the margin of positions included."""
     limits = cell.limits
     lower, upper, velocity, acceleration, jerk = (
         np.tile(row, len(cell.arms))
         for row in (limits.position_lower, limits.position_upper, limits.velocity, limits.acceleration, limits.jerk)
     )
-    return AxisLimits(cell.arm_joint_names, lower, upper, velocity, acceleration, jerk, resync=0.02)
+    margin = cell.safety.position_margin - POSITION_SLACK_RAD
+    return AxisLimits(cell.arm_joint_names, lower + margin, upper - margin, velocity, acceleration, jerk, resync=0.02)
 
 
 def gripper_limits(cell: Cell) -> AxisLimits:
-    """Travel of the finger joints; the profile has no speeds for them."""
+    """Travel and speed of the finger joints."""
     ones = np.ones(len(cell.arms))
     endless = np.inf * ones
-    return AxisLimits(cell.finger_joint_names, 0 * ones, cell.finger_travel * ones, endless, endless, endless, resync=0.005)
+    return AxisLimits(cell.finger_joint_names, 0 * ones, cell.finger_travel * ones, FINGER_SPEED_M_S * ones, endless, endless, resync=0.005)

@@ -36,7 +36,7 @@ class Rule(str, Enum):
     TCP_SPEED = "tcp_speed"
     ELBOW_SPEED = "elbow_speed"
     WORKSPACE = "workspace"
-    TABLE = "table"
+    KEEP_OUT = "keep_out"
     TOOL_TILT = "tool_tilt"
     SECOND_PUBLISHER = "second_publisher"
 

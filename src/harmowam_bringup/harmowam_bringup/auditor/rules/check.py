@@ -38,6 +38,21 @@ class Motion:
         return self.curve.points is not self.points
 
 
+class Place:
+    """How far parts may be outside where they should stay.
+
+    What begins outside may come back, but not go further out; where the next trajectories begin, that only shrinks.
+    """
+
+    def __init__(self) -> None:
+        self._begun: Float64 = np.zeros(1)
+
+    def allowed(self, outside: Float64, begins_anew: bool) -> Float64:
+        """(P,) of (M, P) along a trajectory, inside where not above 0."""
+        self._begun = np.maximum(0.0, outside[0] if begins_anew else np.minimum(outside[0], self._begun))
+        return self._begun
+
+
 class Check(ABC):
     """One rule, or a few that look at the same samples."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from harmowam_bringup.auditor.limits import AxisLimits
-from harmowam_bringup.auditor.rules.check import Check, Motion, exceeding
+from harmowam_bringup.auditor.rules.check import Check, Motion, Place, exceeding
 from harmowam_bringup.auditor.verdict import Finding, Rule
 
 EVERY_S, FEWEST = 0.005, 10
@@ -19,13 +19,16 @@ class JointLimits(Check):
 
     def __init__(self, limits: AxisLimits) -> None:
         self._limits = limits
+        self._below, self._above = Place(), Place()
 
     def check(self, motion: Motion) -> Iterator[Finding]:
         """Blame the worst joint for each limit."""
         limits, samples = self._limits, motion.curve.samples(EVERY_S, FEWEST)
-        positions = samples.positions
-        yield from exceeding(Rule.POSITION_LIMIT, limits.joints, positions, limits.upper)
-        for below in exceeding(Rule.POSITION_LIMIT, limits.joints, -positions, -limits.lower):
+        positions, anew = samples.positions, motion.before is None
+        upper = limits.upper + self._above.allowed(positions - limits.upper, anew)
+        lower = limits.lower - self._below.allowed(limits.lower - positions, anew)
+        yield from exceeding(Rule.POSITION_LIMIT, limits.joints, positions, upper)
+        for below in exceeding(Rule.POSITION_LIMIT, limits.joints, -positions, -lower):
             yield Finding(below.rule, below.part, -below.measured, -below.limit)
         yield from exceeding(Rule.VELOCITY_LIMIT, limits.joints, np.abs(samples.velocities), limits.velocity)
         yield from exceeding(
