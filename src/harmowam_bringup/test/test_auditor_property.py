@@ -15,7 +15,7 @@ from harmowam_bringup.auditor import CellAuditor
 AUDITOR = CellAuditor(CELL)
 JOINTS = st.integers(0, len(HOME) - 1)
 MOST_WAY = 0.04
-"""At home, a tool moves at less than 0.7 m/s if every joint moves by no more in 0.45 s or longer, rad."""
+"""At home, a tool moves at less than 0.6 m/s if every joint moves by no more in 0.45 s or longer, rad."""
 
 
 def found(*messages: JointTrajectory) -> bool:

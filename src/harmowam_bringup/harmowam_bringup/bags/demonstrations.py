@@ -22,6 +22,8 @@ from harmowam_sim.environments import EVALUATION_SEED_START, sample_episode
 START_NS = 1_700_000_000_000_000_000
 PERIOD_NS = 100_000_000
 PAUSE_NS = 500_000_000
+FINGERS_TAKE_S = 0.4
+"""From open to closed; in less, they would be faster than the stack lets them be."""
 
 
 def demonstrate(task: str, environment: str, seed: int, cell: Cell) -> Rollout:
@@ -85,5 +87,5 @@ def _joints(shown: Rollout, t: int, stamp_ns: int, cell: Cell) -> JointState:
 def _fingers(shown: Rollout, t: int, stamp_ns: int, cell: Cell) -> JointTrajectory:
     positions = shown.commanded_openings[t : t + 1].astype(np.float64) * cell.finger_travel
     return JointTrajectory(
-        stamp_ns, cell.finger_joint_names, np.array([0.1]), positions, np.zeros_like(positions), np.zeros_like(positions)
+        stamp_ns, cell.finger_joint_names, np.array([FINGERS_TAKE_S]), positions, np.zeros_like(positions), np.zeros_like(positions)
     )
