@@ -287,10 +287,11 @@ def test_an_expert_that_fails_or_is_gone_is_replaced_and_announced(running):
     assert replaced.reactive_chunk_age_s < 0.65
 
 
-def test_a_second_publisher_on_the_command_topic_latches(running):
+@pytest.mark.parametrize("topic", ["arm_topic", "gripper_topic"])
+def test_a_second_publisher_on_a_command_topic_latches(running, topic):
     running.send()
     running.reaches(lambda s: s.status is Status.EXECUTING, "executing", Expert.REACTIVE)
-    rogue = running.cell.create_publisher(JointTrajectoryMsg, running.cell.cell.controllers.arm_topic, COMMAND)
+    rogue = running.cell.create_publisher(JointTrajectoryMsg, getattr(running.cell.cell.controllers, topic), COMMAND)
     state = running.reaches(lambda s: s.status is Status.LATCHED, "latch", Expert.REACTIVE)
     assert state.reason is Reason.SECOND_PUBLISHER
     refused = wait_for(lambda: (said := running.call(topics.RESET)) and "brakes" not in said.message and said, "refusal")

@@ -128,15 +128,18 @@ class DriverRestarts(Scenario):
 
 
 class SecondPublisher(Scenario):
-    row, name, fault = 15, "second_publisher", "another node opens a publisher on the arm's command topic"
+    row, name, fault = 15, "second_publisher", "another node opens a publisher on the command topic of the arm or of the gripper"
     expected = "LATCHED, SECOND_PUBLISHER"
     bound_s = 0.2
+    variants = ("arm", "gripper")
     stops = True
     allowed_rules = frozenset({"second_publisher"})
 
     def inject(self, graph: FaultGraph, variant: str) -> int:
+        controllers = load_cell().controllers
+        topic = {"arm": controllers.arm_topic, "gripper": controllers.gripper_topic}[variant]
         at_ns = time.monotonic_ns()
-        self._rogue = graph.node.create_publisher(JointTrajectory, load_cell().controllers.arm_topic, COMMAND)
+        self._rogue = graph.node.create_publisher(JointTrajectory, topic, COMMAND)
         return at_ns
 
     def is_reaction(self, state: StateSeen) -> bool:
