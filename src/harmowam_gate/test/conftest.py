@@ -146,8 +146,8 @@ def kinematics() -> Kinematics:
 def make_rig() -> Callable[..., Rig]:
     """Settings by keyword, ``safety``: what differs in the profile; Hypothesis tests call it once an example."""
 
-    def make(safety: dict[str, object] | None = None, tick_period_s: float | None = None, **settings: object) -> Rig:
-        cell = CELL.model_copy(update={"safety": CELL.safety.model_copy(update=safety or {})})
+    def make(safety: dict[str, object] | None = None, tick_period_s: float | None = None, cell: Cell = CELL, **settings: object) -> Rig:
+        cell = cell.model_copy(update={"safety": cell.safety.model_copy(update=safety or {})})
         return Rig(cell, KINEMATICS, ArbiterSettings(**settings), tick_period_s)
 
     return make
