@@ -267,7 +267,7 @@ class ArbiterNode(PolicyNode):
 
     def _failed(self, output: ArbiterOutput, now_ns: int, error: Exception) -> ArbiterOutput:
         """What could not be sent becomes a brake, which is."""
-        failed = self.arbiter.fail(now_ns, error)
+        failed = self.arbiter.checked(self.arbiter.fail(now_ns, error), now_ns, time.monotonic_ns())
         if failed.outcome is None:
             failed = replace(failed, outcome=output.outcome)
         try:

@@ -347,6 +347,19 @@ def test_a_trajectory_that_comes_too_late_is_not_sent_and_leaves_no_trace(moving
         assert last(moving).status in MOVING
 
 
+def test_fingers_that_come_too_late_are_told_again(make_rig):
+    """A driver refuses a trajectory that ends in the past: the gripper would have stayed open."""
+    rig = make_rig(selector="predictive")
+    rig.arbiter.start_task("go", rig.now_ns)
+    drive(rig, 20, circle)
+    while rig.tick().gripper_trajectory is not None:
+        pass
+    rig.arbiter.on_chunk(rig.chunk(PREDICTIVE, circle, gripper=0.0), rig.now_ns)
+    assert rig.tick(340 * MS).gripper_trajectory is None
+    drive(rig, 20, circle, gripper=0.0)
+    assert not rig.fingers.any()
+
+
 def test_the_first_trajectory_of_an_arm_that_rested_long_may_come_too_late(make_rig):
     rig = make_rig()
     rig.arbiter.start_task("go", rig.now_ns)
