@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from harmowam_bringup.cli import app
 from harmowam_bringup.fuzz import command
 from harmowam_bringup.fuzz.episode import Player
-from harmowam_bringup.fuzz.events import CHUNK_KINDS, Event, chunk_message, draw
+from harmowam_bringup.fuzz.events import CHUNK_KINDS, SLOW_KINDS, Event, chunk_message, draw
 from harmowam_core.cell import load_cell
 from harmowam_gate.limits import MotionFilter, Verdict
 
@@ -50,6 +50,27 @@ def test_sound_chunks_move_the_arm_and_hostile_ones_are_let_through_by_nobody(pl
     assert played.chunks == 12 and played.accepted >= 11 and played.trajectories > 10 and not played.violations
     for how in ("nan", "infinite_turn", "nan_period", "swapped_arms", "unknown_arm", "cut", "wide_gripper", "no_quaternion"):
         assert player.play([Event(0, "operator", "start"), a_chunk(how)], ticks=3).accepted == 0, how
+
+
+def test_paths_are_followed_and_cancelled(player: Player) -> None:
+    steps = np.zeros((2, 14))
+    steps[1, 0] = 0.3
+    path = Event(30, "path", "", (1.0, *steps.ravel().tolist()))
+    whole, cut = player.play([path]), player.play([path, Event(45, "operator", "stop_path")])
+    assert whole.trajectories > cut.trajectories > 3 and not whole.violations + cut.violations
+    outside = Event(30, "path", "", (1.0, *(20 * steps).ravel().tolist()))
+    assert player.play([outside]).trajectories == 0
+    assert {"path", "slow"} <= {event.what for index in range(20) for event in draw(0, index)}
+
+
+@pytest.mark.parametrize("how", SLOW_KINDS)
+def test_what_a_slow_tick_made_does_not_leave(player: Player, how: str) -> None:
+    events = [Event(0, "operator", "start")]
+    for tick in range(1, 60, 5):
+        events += [Event(tick, what="chunk", how="sound", numbers=a_chunk().numbers), Event(tick, "score", "", (0.1,))]
+    slow = [Event(tick, "slow", how, (60.0,)) for tick in range(30, 40)]
+    on_time, late = player.play(events, ticks=60), player.play([*events, *slow], ticks=60)
+    assert late.trajectories < on_time.trajectories and not late.violations
 
 
 def test_some_episodes(player: Player) -> None:

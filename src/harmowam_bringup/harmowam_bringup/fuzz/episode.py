@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,11 +17,13 @@ from harmowam_core.kinematics import Kinematics
 from harmowam_core.messages import chunk_from_message
 from harmowam_core.stages import Expert, JointState, JointTrajectory, StageError
 from harmowam_core.status import Reason
-from harmowam_gate.arbiter import Arbiter, ArbiterSettings, ResetRefused, TaskRefused
+from harmowam_gate.arbiter import Arbiter, ArbiterOutput, ArbiterSettings, ResetRefused, TaskRefused
+from harmowam_gate.path_follower import PathRefused
 from harmowam_sim.driver import TrajectoryDriver, TrajectoryRefused
 
 TICK_NS = 20_000_000
 START_NS = 1_000_000_000_000
+UNSENDABLE = "fuzzed: cannot be sent"
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,42 @@ class _Run:
                     self._arbiter.on_gate_score(event.numbers[0], self._now_ns)
                 case "operator":
                     self._operate(event.how)
-        output = self._arbiter.tick(self._now_ns)
-        if output.state.reason is Reason.INTERNAL_ERROR:
+                case "path":
+                    self._start_path(event.numbers)
+        started_ns = self._now_ns
+        output = self._arbiter.tick(started_ns)
+        if output.state.reason is Reason.INTERNAL_ERROR and UNSENDABLE not in output.state.text:
             self.violations.append(output.state.text)
+        for event in events:
+            if event.what == "slow":
+                output = self._late(output, started_ns, event)
         controllers = self._cell.controllers
         for topic, trajectory in ((controllers.arm_topic, output.arm_trajectory), (controllers.gripper_topic, output.gripper_trajectory)):
             if trajectory is not None:
                 self._publish(topic, trajectory)
-        self._now_ns += TICK_NS
+        self._now_ns = started_ns + max(-(-(self._now_ns - started_ns) // TICK_NS), 1) * TICK_NS
+
+    def _late(self, output: ArbiterOutput, started_ns: int, event: Event) -> ArbiterOutput:
+        """What leaves of a tick that takes a while, or cannot be sent; as the node does."""
+        self._now_ns = started_ns + round(event.numbers[0] * 1e6)
+        output = self._arbiter.checked(output, started_ns, self._now_ns)
+        if not event.how:
+            return output
+        try:
+            raise RuntimeError(UNSENDABLE)
+        except RuntimeError as error:
+            output = self._arbiter.checked(self._arbiter.fail(started_ns, error), started_ns, self._now_ns)
+        if event.how == "unsent":
+            self._arbiter.not_sent(started_ns)
+            output = replace(output, arm_trajectory=None)
+        return output
+
+    def _start_path(self, numbers: Sequence[float]) -> None:
+        """From where the arm is measured."""
+        arm, _ = self._drivers[self._cell.controllers.arm_topic].sample(self._now_ns * 1e-9)
+        scale, *steps = numbers
+        with suppress(PathRefused):
+            self._arbiter.start_path(arm + np.cumsum(np.reshape(steps, (-1, len(arm))), axis=0), scale, self._now_ns)
 
     def _chunk(self, event: Event) -> None:
         expert = list(Expert)[int(event.numbers[0])]
@@ -119,6 +149,8 @@ class _Run:
                     arbiter.start_task("go on", self._now_ns, 60.0)
             case "stop":
                 arbiter.stop_task()
+            case "stop_path":
+                arbiter.stop_path()
             case "lose_predictive":
                 arbiter.on_expert_lost(Expert.PREDICTIVE, "fuzzed")
             case "lose_reactive":

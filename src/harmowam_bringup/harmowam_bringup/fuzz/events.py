@@ -25,7 +25,7 @@ HORIZON = 12
 
 @dataclass(frozen=True)
 class Event:
-    """At a tick: ``what`` ("chunk", "joints", "score", "operator", "stall"), ``how``, and the numbers that this takes."""
+    """At a tick: ``what`` ("chunk", "joints", "score", "operator", "stall", "slow", "path"), ``how``, and the numbers that this takes."""
 
     tick: int
     what: str
@@ -162,6 +162,12 @@ def _shift_stamp(message: ActionChunkMsg, seconds: float) -> None:
 
 JOINT_KINDS = ("nan", "jump", "missing", "silent", "unordered")
 OPERATOR_KINDS = ("hold", "reset", "start", "stop", "lose_predictive", "lose_reactive")
+SLOW_KINDS = ("", "fails", "unsent")
+"""What comes of a slow tick: as it is; its sending raises; so does that of the brake instead."""
+PLANNED = 0.3
+"""Share of episodes with planned paths between the tasks."""
+REST_TICKS = 20
+"""After a task, until the arm rests."""
 
 
 def draw(seed: int, index: int) -> list[Event]:
@@ -172,6 +178,7 @@ def draw(seed: int, index: int) -> list[Event]:
     paths = [_path(random, calm=random.random() < 0.6) for _ in range(int(random.integers(1, 5)))]
     hostile = HOSTILE * random.random() * 2
     names = list(CHUNK_KINDS)
+    planned = random.random() < PLANNED
     for tick in range(TICKS):
         for expert in range(len(Expert)):
             if random.random() < CHUNK_EVERY:
@@ -187,6 +194,11 @@ def draw(seed: int, index: int) -> list[Event]:
             events.append(Event(tick, "operator", OPERATOR_KINDS[int(random.integers(len(OPERATOR_KINDS)))]))
         if random.random() < 0.005:
             events.append(Event(tick, "stall", "", (float(random.integers(1, 100)),)))
+        if random.random() < 0.02:
+            kind = SLOW_KINDS[int(random.choice(len(SLOW_KINDS), p=[0.9, 0.05, 0.05]))]
+            events.append(Event(tick, "slow", kind, (float(random.integers(1, 80)),)))
+        if planned and tick % 50 == 25:
+            events += _planned(random, tick)
         if tick % 25 == 24:  # whoever latched it, an operator comes by: most of an episode moves
             events += [Event(tick, "operator", "reset"), Event(tick, "operator", "start")]
     return events
@@ -200,6 +212,21 @@ def _path(random: np.random.Generator, *, calm: bool) -> tuple[float, ...]:
         scale = 1.0 if arm == 0 or random.random() < 0.3 else 0.0
         numbers += (scale * reach * random.normal(size=3)).tolist() + (scale * swing * random.normal(size=3)).tolist()
     return (*numbers, pace * random.random(), 2 * np.pi * random.random(), random.random())
+
+
+def _planned(random: np.random.Generator, tick: int) -> list[Event]:
+    """The task ends, the arm comes to rest and follows a path, which somebody may cancel on the way.
+
+    Numbers of a path: speed scale, then the steps from way-point to way-point, rad (P, A*J): near, or out of every limit.
+    """
+    far = random.choice([0.05, 0.2, 0.6])
+    steps = far * random.normal(size=(int(random.integers(1, 5)), 14))
+    begins = 0.02 * random.normal(size=(1, 14)) * (random.random() < 0.1)  # elsewhere than the arm is
+    numbers = (0.1 + 0.9 * random.random(), *begins.ravel().tolist(), *steps.ravel().tolist())
+    events = [Event(tick, "operator", "stop"), Event(tick + REST_TICKS, "path", "", numbers)]
+    if random.random() < 0.5:
+        events.append(Event(tick + REST_TICKS + int(random.integers(1, 60)), "operator", "stop_path"))
+    return events
 
 
 def chunk_message(cell: Cell, event: Event, now_ns: int, chunk_id: int) -> ActionChunkMsg:
