@@ -145,7 +145,7 @@ class _Ticks:
 
     def look(self) -> None:
         """Of ten seconds that lie within the measurement; again and again."""
-        status = self._session.nodes.get("arbiter")
+        status = self._session.nodes.get("/arbiter")
         if status is not None and time.monotonic() - self._began_s >= TICKS_TOLD_S:
             self._p50_ms.append(float(status.values["tick p50 (ms)"]))
             self._p99_ms.append(float(status.values["tick p99 (ms)"]))
@@ -163,7 +163,7 @@ class _Ticks:
         }
 
     def _count(self) -> tuple[int, int]:
-        status = self._session.nodes.get("arbiter")
+        status = self._session.nodes.get("/arbiter")
         missed, _, ticks = (status.values.get("ticks missed", "") if status is not None else "").partition(" of ")
         return int(missed or 0), int(ticks or 0)
 

@@ -276,7 +276,8 @@ def run(
     """Spin a node until SIGINT or SIGTERM, then shut it down in order; exit with 1 if it could not be brought up.
 
     EventsExecutor builds no wait set for every message, which takes a third of the processor time of a node that listens to much.
-    It polls coroutines that wait at full speed: a node that has some asks for another ``executor_class``.
+    It polls coroutines that wait at full speed, and cannot hand over information on messages: a node that has either asks for another
+    ``executor_class``.
     ``nice``: how far the process stands back behind others (1 to 19), as models should behind the arbiter and the arm's driver, or goes
     before them (-20 to -1). ``real_time``: it goes before all that have not this priority (SCHED_FIFO, 1 to 99), with all its
     threads: one without could hold the interpreter's lock and wait. Its memory stays in memory, where that is permitted.

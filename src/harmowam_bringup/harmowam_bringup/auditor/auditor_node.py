@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
@@ -30,6 +31,7 @@ CLOCK_JUMP_S = 0.02
 """The ROS clock parts by less from the steady one between two trajectories, unless somebody sets it."""
 CLOCK_JUMP_SEEN_S = 0.1
 """So long after that there may come trajectories that were stamped before."""
+LONGEST_WAIT_NS = 1_000_000_000
 EVERY_MESSAGE = QoSProfile(depth=200)
 """A trajectory missed by a late auditor would look like a jump of the next one."""
 
@@ -83,8 +85,9 @@ class AuditorNode(ManagedNode):
 
     def _judge(self, topic: str, message: JointTrajectory, info: Mapping[str, int]) -> None:
         started_s, received_ns = time.monotonic(), self.now_ns()
-        # That it was taken late, by a busy process, is not the publisher's fault.
-        waited_ns = max(time.time_ns() - info["source_timestamp"], 0)
+        # That it was taken late, by a busy process, is not the publisher's fault; longer it waits only by a clock that was set meanwhile.
+        waited_ns = time.time_ns() - info["source_timestamp"]
+        waited_ns = waited_ns if 0 <= waited_ns <= LONGEST_WAIT_NS else 0
         apart_s = received_ns * 1e-9 - started_s
         if self._apart_s is not None and abs(apart_s - self._apart_s) > CLOCK_JUMP_S:
             self._jump_s, self._uncertain_until_s = apart_s - self._apart_s, started_s + CLOCK_JUMP_SEEN_S
@@ -124,7 +127,7 @@ class AuditorNode(ManagedNode):
 
 def main() -> None:
     """Run the node."""
-    run(AuditorNode)
+    run(AuditorNode, executor_class=SingleThreadedExecutor)  # EventsExecutor has no information on messages (rclpy 7.1.5)
 
 
 if __name__ == "__main__":
