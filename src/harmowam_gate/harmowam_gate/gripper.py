@@ -15,6 +15,8 @@ FINGER_ACCELERATION_M_S2 = 2.0
 FINGER_JERK_M_S3 = 50.0
 SLACK = 0.001  # m and m/s
 LONGEST_S = 0.7
+SHORTEST_NS = 100_000_000
+"""A driver refuses what is over when it arrives: no motion is so short that a tick in time could send it too late."""
 
 
 class Grippers:
@@ -52,9 +54,9 @@ class Grippers:
         if np.isnan(self.commanded).any():
             return None
         goal = self.commanded * self._travel_m
-        if self._sent is not None and np.array_equal(self._sent.positions[-1], goal) and now_ns >= self._sent.end_ns:
-            return None
         start = self._sent.motion(now_ns) if self._sent is not None else JointMotion.resting(measured_openings * self._travel_m)
+        if self._sent is not None and start.at_rest and np.array_equal(start.positions, goal):
+            return None
         self._input.current_position = start.positions
         self._input.current_velocity = start.velocities
         self._input.current_acceleration = start.accelerations
@@ -71,10 +73,11 @@ class Grippers:
             raise RuntimeError(f"no way for the fingers from {start.positions} to {goal} m: {result}")
         if found.duration > self._rest_s and self._sent is not None and now_ns < self._sent.end_ns:
             return None  # a change of mind on the way takes too long at once: what was sent comes to its end first
-        times_ns = now_ns + np.arange(int(found.duration * 1e9) // GRID_NS + 2) * GRID_NS
+        times_ns = now_ns + np.arange(max(int(found.duration * 1e9) // GRID_NS + 2, SHORTEST_NS // GRID_NS + 1)) * GRID_NS
         rows = [found.at_time((time_ns - now_ns) * 1e-9) for time_ns in times_ns]
         spline = JointSpline(times_ns, *(np.array([row[k] for row in rows]) for k in range(3)))
-        spline.positions[-1], spline.velocities[-1], spline.accelerations[-1] = goal, 0.0, 0.0
+        over = times_ns - now_ns >= found.duration * 1e9
+        spline.positions[over], spline.velocities[over], spline.accelerations[over] = goal, 0.0, 0.0
         self._check(spline)
         self._before, self._sent, self._made_ns = self._sent, spline, now_ns
         return spline

@@ -152,3 +152,10 @@ def test_no_motion_beyond_travel_or_speed_leaves(grippers, name, value, what):
     getattr(motion, name)[3] = value
     with pytest.raises(RuntimeError, match=what):
         grippers._check(motion)
+
+
+def test_a_motion_of_no_length_is_not_over_when_it_arrives(grippers):
+    """Fuzzing found one that was sent in time, 26 ms after it began, and had ended 6 ms before."""
+    grippers.want([1.0, 1.0])
+    motion = grippers.advance(S, OPEN)
+    assert motion.end_ns - S >= 0.1 * S and np.ptp(motion.positions) < 1e-9
