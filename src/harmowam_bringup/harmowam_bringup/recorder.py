@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from std_msgs.msg import String
 
-from harmowam_bringup.bags.bag import Bag
+from harmowam_bringup.bags.bag import Bag, Recorded
 from harmowam_bringup.bags.bag_writer import BagWriter
 from harmowam_bringup.bags.graph_recorder import SCORE, GraphRecorder, graph_topics
 from harmowam_bringup.bags.problems import Trouble
@@ -26,8 +26,8 @@ from harmowam_core.stages import Expert, StageError
 from harmowam_core.status import GateState
 from harmowam_core.wan_preset import load_any_preset
 
-Keep = Callable[[Recording, int, Any], None]
-"""Decodes a message and files it, with the time it was received."""
+Keep = Callable[[Recording, Recorded], None]
+"""Decodes what a message says and files it, with the time it was received."""
 
 
 class Recorder:
@@ -90,7 +90,7 @@ def read_recording(folder: Path, cell: Cell, started_ns: int, ended_ns: int) -> 
     with Bag(folder) as bag:
         for item in bag.messages(keep.keys(), started_ns, ended_ns + 1):
             try:
-                keep[item.topic](recording, item.time_ns, item.message)
+                keep[item.topic](recording, item)
             except (StageError, json.JSONDecodeError) as error:
                 recording.malformed.append(f"{item.topic}: {error}")
         recording.malformed += [f"{problem.topic}: {problem.text}" for problem in bag.problems.of(Trouble.MALFORMED)]
@@ -112,40 +112,40 @@ def _topics(cell: Cell) -> Iterator[tuple[str, Keep]]:
 
 
 def _picture(camera: str) -> Keep:
-    def keep(recording: Recording, received_ns: int, message: Any) -> None:
-        picture = Picture(messages.stamp_from_message(message.header.stamp), messages.image_from_message(message))
-        recording.pictures.setdefault(camera, []).append(Received(received_ns, picture))
+    def keep(recording: Recording, item: Recorded) -> None:
+        picture = Picture(messages.stamp_from_message(item.message.header.stamp), messages.image_from_message(item.message))
+        recording.pictures.setdefault(camera, []).append(Received(item.time_ns, picture))
 
     return keep
 
 
 def _trajectory(name: str) -> Keep:
-    def keep(recording: Recording, received_ns: int, message: Any) -> None:
-        recording.trajectories.setdefault(name, []).append(Received(received_ns, message))
+    def keep(recording: Recording, item: Recorded) -> None:
+        recording.trajectories.setdefault(name, []).append(Received(item.time_ns, item.message, item.published_ns))
 
     return keep
 
 
-def _chunk(recording: Recording, received_ns: int, message: Any) -> None:
-    chunk = messages.chunk_from_message(message)
-    recording.chunks[chunk.source].append(Received(received_ns, chunk))
+def _chunk(recording: Recording, item: Recorded) -> None:
+    chunk = messages.chunk_from_message(item.message)
+    recording.chunks[chunk.source].append(Received(item.time_ns, chunk))
 
 
-def _joint_state(recording: Recording, received_ns: int, message: Any) -> None:
-    recording.joint_states.append(Received(received_ns, messages.joint_state_from_message(message)))
+def _joint_state(recording: Recording, item: Recorded) -> None:
+    recording.joint_states.append(Received(item.time_ns, messages.joint_state_from_message(item.message)))
 
 
-def _imagination(recording: Recording, received_ns: int, message: Any) -> None:
-    recording.imaginations.append(Received(received_ns, messages.imagination_from_message(message)))
+def _imagination(recording: Recording, item: Recorded) -> None:
+    recording.imaginations.append(Received(item.time_ns, messages.imagination_from_message(item.message)))
 
 
-def _gate(recording: Recording, received_ns: int, message: Any) -> None:
-    recording.gate.append(Received(received_ns, messages.gate_state_from_message(message)))
+def _gate(recording: Recording, item: Recorded) -> None:
+    recording.gate.append(Received(item.time_ns, messages.gate_state_from_message(item.message)))
 
 
-def _score(recording: Recording, received_ns: int, message: Any) -> None:
-    recording.scores.append(Received(received_ns, json.loads(message.data)))
+def _score(recording: Recording, item: Recorded) -> None:
+    recording.scores.append(Received(item.time_ns, json.loads(item.message.data)))
 
 
-def _verdict(recording: Recording, received_ns: int, message: Any) -> None:
-    recording.live_verdict = json.loads(message.data)
+def _verdict(recording: Recording, item: Recorded) -> None:
+    recording.live_verdict = json.loads(item.message.data)

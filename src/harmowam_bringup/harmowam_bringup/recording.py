@@ -22,10 +22,11 @@ HELD = (Status.HOLDING, Status.LATCHED)
 
 @dataclass(frozen=True)
 class Received(Generic[T]):
-    """A value and when it came."""
+    """A value and when it came; of a trajectory also when it was published, if that is known."""
 
     received_ns: int
     value: T
+    published_ns: int | None = None
 
 
 @dataclass(frozen=True)

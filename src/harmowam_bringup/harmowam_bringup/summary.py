@@ -51,8 +51,10 @@ def audited(recording: Recording, cell: Cell) -> dict[str, Any]:
         state = recording.joint_states[index].value
         return dict(zip(state.names, state.positions, strict=True))
 
-    received = [(topic, item.received_ns, item.value) for topic, items in recording.trajectories.items() for item in items]
-    return audit(cell, sorted(received, key=lambda item: item[1]), measured).to_json()
+    published = [
+        (topic, item.published_ns or item.received_ns, item.value) for topic, items in recording.trajectories.items() for item in items
+    ]
+    return audit(cell, sorted(published, key=lambda item: item[1]), measured).to_json()
 
 
 def commit() -> str | None:

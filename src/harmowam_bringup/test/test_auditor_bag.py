@@ -10,13 +10,14 @@ from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import JointState
-from trajectories import ARM_TOPIC, ARMS, HOME, NOW_NS, move
+from trajectories import ARM_TOPIC, ARMS, HOME, NOW_NS, move, parting
 from typer.testing import CliRunner
 
+from harmowam_bringup.bags.bag_writer import BagWriter, RecordedTopic
 from harmowam_bringup.cli import app
 from harmowam_core import topics
 
-SECOND = 10**9
+SECOND, MS = 10**9, 10**6
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 KINDS = {"JointTrajectory": "trajectory_msgs/msg/JointTrajectory", "JointState": "sensor_msgs/msg/JointState"}
 run = CliRunner().invoke
@@ -50,6 +51,18 @@ def test_joint_states_explain_a_new_beginning(tmp_path: Path) -> None:
     commands = (ARM_TOPIC, NOW_NS, move()), (ARM_TOPIC, later, move(begin=HOME + 0.2, stamp_ns=later))
     bag = write(tmp_path / "bag", commands[0], (topics.JOINT_STATES, later - 1, state), commands[1])
     assert run(app, ["audit", str(bag)]).exit_code == 0
+
+
+@pytest.mark.parametrize(("sent_after_ms", "judged"), [(200, 0), (380, 1), (-3_600_000, 1)])
+def test_a_recorder_that_is_late_makes_no_trajectory_late(tmp_path: Path, sent_after_ms: int, judged: int) -> None:
+    """Recorded 400 ms after the one that it replaces; when it was sent counts, unless by another clock."""
+    commands = ((NOW_NS, NOW_NS, move()), (NOW_NS + 400 * MS, NOW_NS + sent_after_ms * MS, parting()))
+    with BagWriter(tmp_path / "bag", {}) as writer:
+        channel = writer.add_topic(RecordedTopic(ARM_TOPIC, KINDS["JointTrajectory"]))
+        for received_ns, sent_ns, command in commands:
+            writer.write(channel, received_ns, sent_ns, serialize_message(command))
+    result = run(app, ["audit", str(tmp_path / "bag")])
+    assert result.exit_code == judged and ("position_jump" in result.output) == bool(judged)
 
 
 def test_what_is_no_bag_of_a_cell_is_named(tmp_path: Path) -> None:

@@ -85,9 +85,9 @@ class CellAuditor:
             auditor.forget()
 
 
-def audit(cell: Cell, received: Iterable[tuple[str, int, Any]], measured: Measured = lambda _: None) -> Verdict:
-    """Judge (topic, received_ns, message) of a recorded run, in the order of arrival."""
+def audit(cell: Cell, published: Iterable[tuple[str, int, Any]], measured: Measured = lambda _: None) -> Verdict:
+    """Judge (topic, published_ns, message) of a recorded run, in order; where it is not known when one was published, when it arrived."""
     auditor = CellAuditor(cell)
-    for topic, received_ns, message in received:
-        auditor.check(topic, message, received_ns, measured)
+    for topic, published_ns, message in published:
+        auditor.check(topic, message, published_ns, measured)
     return auditor.verdict

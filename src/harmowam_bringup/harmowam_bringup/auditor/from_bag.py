@@ -33,7 +33,7 @@ def audit_bag(path: Path, cell: Cell) -> dict[str, Any]:
             if item.topic == topics.JOINT_STATES:
                 states.append((item.time_ns, item.message))
             else:
-                trajectories.append((item.topic, item.time_ns, item.message))
+                trajectories.append((item.topic, item.published_ns, item.message))
         return {**audit(cell, trajectories, _measured(states)).to_json(), "problems": bag.problems.to_json()}
 
 

@@ -34,6 +34,7 @@ COMPRESSED_FILE = ".zstd"
 ZSTD = b"\x28\xb5\x2f\xfd"
 """How compressed data begin, and no serialized message does."""
 FOREVER_NS = 2**63 - 1
+LONGEST_ON_ITS_WAY_NS = 1_000_000_000
 BLOCK = 2**20
 
 
@@ -63,12 +64,20 @@ class Raw:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A decoded message, its fields as of ROS but arrays as NumPy's; ``stamp_ns`` is None without a header, or where that is 0."""
+    """A decoded message, its fields as of ROS but arrays as NumPy's; ``stamp_ns`` is None without a header, or where that is 0; ``sent_ns``
+    is ``time_ns``, when it was recorded, where the format has no other time.
+    """
 
     topic: str
     time_ns: int
+    sent_ns: int
     stamp_ns: int | None
     message: Any
+
+    @property
+    def published_ns(self) -> int:
+        """When it was sent, by the recorder's clock; where that seems to be of another clock, when it was recorded."""
+        return self.sent_ns if 0 <= self.time_ns - self.sent_ns <= LONGEST_ON_ITS_WAY_NS else self.time_ns
 
 
 class Bag:
@@ -123,7 +132,7 @@ class Bag:
 
     def raw(self, topics: Collection[str] | None = None, start_ns: int = 0, end_ns: int = FOREVER_NS) -> Iterator[Raw]:
         """Messages of these topics (None: of all) in order of time, serialized."""
-        for channel, time_ns, data in self._stream(topics, start_ns, end_ns):
+        for channel, time_ns, _, data in self._stream(topics, start_ns, end_ns):
             yield Raw(channel.topic, time_ns, channel.msgtype, data)
 
     def messages(
@@ -137,7 +146,7 @@ class Bag:
         decoders: dict[Channel, Decoder | None] = {}
         watches: dict[str, StampWatch] = {}
         watched = set(self._watched)
-        for channel, time_ns, data in self._stream(topics, start_ns, end_ns):
+        for channel, time_ns, sent_ns, data in self._stream(topics, start_ns, end_ns):
             if channel not in decoders:
                 decoders[channel] = self._decoder(channel, topics[channel.topic] if isinstance(topics, Mapping) else ())
             decode = decoders[channel]
@@ -154,34 +163,36 @@ class Bag:
                     watches[channel.topic] = StampWatch(channel.topic, self.problems)
                     self._watched.add(channel.topic)
                 watches[channel.topic].see(stamp_ns if channel.msgtype in SENSED else None, time_ns)
-            yield Recorded(channel.topic, time_ns, stamp_ns, message)
+            yield Recorded(channel.topic, time_ns, sent_ns, stamp_ns, message)
 
     def decoder(self, topic: str, wanted: Collection[str]) -> Decoder | None:
         """What decodes a recorded topic's raw messages; None, which is reported, if its type is not ``wanted`` or nobody knows it."""
         channels = (channel for source in self._sources for channel in source.channels.values() if channel.topic == topic)
         return self._decoder(next(channels), wanted)
 
-    def _stream(self, topics: Collection[str] | None, start_ns: int, end_ns: int) -> Iterator[tuple[Channel, int, bytes | memoryview]]:
-        def of(source: Source) -> Iterator[tuple[Channel, int, bytes | memoryview]]:
+    def _stream(self, topics: Collection[str] | None, start_ns: int, end_ns: int) -> Iterator[tuple[Channel, int, int, bytes | memoryview]]:
+        def of(source: Source) -> Iterator[tuple[Channel, int, int, bytes | memoryview]]:
             wanted = {number for number, channel in source.channels.items() if topics is None or channel.topic in topics}
             if wanted:
-                for time_ns, number, data in source.messages(wanted, start_ns, end_ns):
-                    yield source.channels[number], time_ns, data
+                for time_ns, sent_ns, number, data in source.messages(wanted, start_ns, end_ns):
+                    yield source.channels[number], time_ns, sent_ns, data
 
         streams = [of(source) for source in self._sources]
         stream = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda item: item[1])
         return self._decompressed(stream)
 
-    def _decompressed(self, stream: Iterator[tuple[Channel, int, bytes | memoryview]]) -> Iterator[tuple[Channel, int, bytes | memoryview]]:
+    def _decompressed(
+        self, stream: Iterator[tuple[Channel, int, int, bytes | memoryview]]
+    ) -> Iterator[tuple[Channel, int, int, bytes | memoryview]]:
         """Messages that were compressed one by one tell so themselves."""
-        for channel, time_ns, data in stream:
+        for channel, time_ns, sent_ns, data in stream:
             if data[:4] == ZSTD:
                 try:
                     data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
                 except zstandard.ZstdError as error:
                     self.problems.add(Trouble.MALFORMED, channel.topic, f"a message cannot be decompressed: {error}", time_ns)
                     continue
-            yield channel, time_ns, data
+            yield channel, time_ns, sent_ns, data
 
     def _decoder(self, channel: Channel, wanted: Collection[str]) -> Decoder | None:
         if wanted and (why := _unfit(channel, wanted)):

@@ -55,7 +55,7 @@ class McapSource:
         self.custom_data: dict[str, str] = {}
         self._schemas: dict[int, records.Schema] = {}
         self._chunks: list[_Chunk] = []
-        self._loose: list[tuple[int, int, int, int]] = []  # messages outside of chunks: time, channel, offset, length
+        self._loose: list[tuple[int, int, int, int, int]] = []  # messages outside of chunks: time, sent, channel, offset, length
         self._reported: set[int] = set()
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -80,27 +80,27 @@ class McapSource:
         except BufferError:
             pass
 
-    def messages(self, channels: set[int], start_ns: int, end_ns: int) -> Iterator[tuple[int, int, bytes | memoryview]]:
+    def messages(self, channels: set[int], start_ns: int, end_ns: int) -> Iterator[tuple[int, int, int, bytes | memoryview]]:
         """As of Source: chunks overlap in time, so messages of those that have begun are merged."""
-        waiting: list[tuple[int, int, int, bytes | memoryview]] = []
+        waiting: list[tuple[int, int, int, int, bytes | memoryview]] = []
         order = 0
-        for time_ns, channel, offset, length in sorted(self._loose):
+        for time_ns, sent_ns, channel, offset, length in sorted(self._loose):
             if channel in channels and start_ns <= time_ns < end_ns:
-                waiting.append((time_ns, order, channel, self._view[offset : offset + length]))
+                waiting.append((time_ns, order, sent_ns, channel, self._view[offset : offset + length]))
                 order += 1
         for chunk in sorted(self._chunks, key=lambda chunk: chunk.start_ns):
             if chunk.end_ns < start_ns or chunk.start_ns >= end_ns or (chunk.counts is not None and not channels & chunk.counts.keys()):
                 continue
             while waiting and waiting[0][0] < chunk.start_ns:
-                time_ns, _, channel, data = heapq.heappop(waiting)
-                yield time_ns, channel, data
-            for time_ns, channel, data in self._messages_of(chunk):
+                time_ns, _, sent_ns, channel, data = heapq.heappop(waiting)
+                yield time_ns, sent_ns, channel, data
+            for time_ns, sent_ns, channel, data in self._messages_of(chunk):
                 if channel in channels and start_ns <= time_ns < end_ns:
-                    heapq.heappush(waiting, (time_ns, order, channel, data))
+                    heapq.heappush(waiting, (time_ns, order, sent_ns, channel, data))
                     order += 1
         while waiting:
-            time_ns, _, channel, data = heapq.heappop(waiting)
-            yield time_ns, channel, data
+            time_ns, _, sent_ns, channel, data = heapq.heappop(waiting)
+            yield time_ns, sent_ns, channel, data
 
     # ---- the file's structure -------------------------------------------------------------------------------------------
 
@@ -151,8 +151,8 @@ class McapSource:
         """Remember schemas, channels, metadata, and messages outside of chunks."""
         if opcode == Opcode.MESSAGE:
             if view is self._view and end - begin >= _MESSAGE.size:
-                channel, _, time_ns, _ = _MESSAGE.unpack_from(view, begin)
-                self._loose.append((time_ns, channel, begin + _MESSAGE.size, end - begin - _MESSAGE.size))
+                channel, _, time_ns, sent_ns = _MESSAGE.unpack_from(view, begin)
+                self._loose.append((time_ns, sent_ns, channel, begin + _MESSAGE.size, end - begin - _MESSAGE.size))
             return
         if opcode not in (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.METADATA):
             return
@@ -201,11 +201,11 @@ class McapSource:
             if chunk.counts is not None and self.channels.keys() >= chunk.counts.keys():
                 continue
             chunk.counts = {}
-            for _, channel, _ in self._messages_of(chunk):
+            for _, _, channel, _ in self._messages_of(chunk):
                 chunk.counts[channel] = chunk.counts.get(channel, 0) + 1
 
-    def _messages_of(self, chunk: _Chunk) -> Iterator[tuple[int, int, memoryview]]:
-        """(time_ns, channel, message) in the file's order, as far as the chunk is whole; notes its channels."""
+    def _messages_of(self, chunk: _Chunk) -> Iterator[tuple[int, int, int, memoryview]]:
+        """(time_ns, sent_ns, channel, message) in the file's order, as far as the chunk is whole; notes its channels."""
         view = self._contents(chunk)
         position, size = 0, len(view)
         while position + _HEAD.size <= size:
@@ -215,8 +215,8 @@ class McapSource:
             if position > size or (opcode == Opcode.MESSAGE and length < _MESSAGE.size):
                 break
             if opcode == Opcode.MESSAGE:
-                channel, _, time_ns, _ = _MESSAGE.unpack_from(view, begin)
-                yield time_ns, channel, view[begin + _MESSAGE.size : position]
+                channel, _, time_ns, sent_ns = _MESSAGE.unpack_from(view, begin)
+                yield time_ns, sent_ns, channel, view[begin + _MESSAGE.size : position]
             else:
                 self._note(opcode, begin, position, view)
         if position != chunk.size and chunk.offset not in self._reported:
@@ -245,7 +245,7 @@ class McapSource:
         for chunk in self._chunks:
             for channel, count in (chunk.counts or {}).items():
                 counts[channel] = counts.get(channel, 0) + count
-        for _, channel, _, _ in self._loose:
+        for _, _, channel, _, _ in self._loose:
             counts[channel] = counts.get(channel, 0) + 1
         return counts
 

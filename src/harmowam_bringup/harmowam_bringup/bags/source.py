@@ -27,8 +27,10 @@ class Source(Protocol):
     bounds_ns: tuple[int, int] | None
     custom_data: dict[str, str]
 
-    def messages(self, channels: set[int], start_ns: int, end_ns: int) -> Iterator[tuple[int, int, bytes | memoryview]]:
-        """(time_ns, channel, serialized message) in order of time, from ``start_ns`` to before ``end_ns``."""
+    def messages(self, channels: set[int], start_ns: int, end_ns: int) -> Iterator[tuple[int, int, int, bytes | memoryview]]:
+        """(time_ns, sent_ns, channel, serialized message) in order of time, from ``start_ns`` to before ``end_ns``; sent when recorded,
+        where the format does not say.
+        """
         ...
 
     def close(self) -> None:

@@ -75,12 +75,12 @@ class SqliteSource:
                 self._truncated = True
                 self._report(Trouble.DAMAGED, f"{error}; what can be read was read in the file's order")
             times = []
-            for time_ns, number, _ in self.messages(set(self.channels), 0, 2**63 - 1):
+            for time_ns, _, number, _ in self.messages(set(self.channels), 0, 2**63 - 1):
                 self.counts[number] += 1
                 times.append(time_ns)
             self.bounds_ns = (min(times), max(times)) if times else None
 
-    def messages(self, channels: set[int], start_ns: int, end_ns: int) -> Iterator[tuple[int, int, bytes]]:
+    def messages(self, channels: set[int], start_ns: int, end_ns: int) -> Iterator[tuple[int, int, int, bytes]]:
         """As of Source; of a damaged file in the order it was written, for its index cannot be trusted."""
         marks = ",".join("?" * len(channels))
         if self._truncated:  # "+" keeps SQLite off the index
@@ -91,9 +91,9 @@ class SqliteSource:
                 "ORDER BY timestamp, id"
             )
         try:
-            for row in self._db.execute(query, (start_ns, end_ns, *channels)):
-                if isinstance(row[0], int) and isinstance(row[2], bytes):
-                    yield row
+            for time_ns, number, data in self._db.execute(query, (start_ns, end_ns, *channels)):
+                if isinstance(time_ns, int) and isinstance(data, bytes):
+                    yield time_ns, time_ns, number, data
                 else:  # in a damaged file anything may stand anywhere
                     self._report(Trouble.DAMAGED, "a message has no time or no content")
         except sqlite3.DatabaseError as error:
