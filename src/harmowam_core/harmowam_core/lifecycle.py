@@ -283,7 +283,7 @@ def run(
     threads: one without could hold the interpreter's lock and wait. Its memory stays in memory, where that is permitted.
     Log and diagnostics say where the user may not go before others.
     """
-    precedence = _take_place(nice, real_time)
+    precedence = take_place(nice, real_time)
     signalled: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -320,7 +320,7 @@ def run(
     sys.exit(1 if node.failed else 0)
 
 
-def _take_place(nice: int, real_time: int) -> str:
+def take_place(nice: int, real_time: int) -> str:
     """For this thread, and for those it will start; what that place is, "" for an ordinary one or where another is not permitted."""
     try:
         if real_time:
