@@ -14,12 +14,16 @@ Float64 = NDArray[np.float64]
 
 @dataclass
 class _Seen:
-    """A camera's last picture, and since when its pixels are the same; tools (A, 3): where they were then."""
+    """A camera's last picture, and since when its pixels are the same; tools (A, 3): where they were then.
+
+    repeated: whether the same came again. What is known of the tools then is not older than the picture, as it may be at first.
+    """
 
     stamp_ns: int
     digest: int
     since_ns: int
     tools: Float64 | None
+    repeated: bool = False
 
 
 class ImageWatch:
@@ -43,8 +47,8 @@ class ImageWatch:
             self._seen[camera] = _Seen(stamp_ns, digest, stamp_ns, self._tools)
             return
         seen.stamp_ns = max(stamp_ns, seen.stamp_ns)
-        if seen.tools is None:
-            seen.tools = self._tools
+        if seen.tools is None or not seen.repeated:
+            seen.tools, seen.repeated = self._tools, True
 
     def forget_ways(self) -> None:
         """What waited in queues is not in its order: how far tools have moved counts from the next pictures on."""

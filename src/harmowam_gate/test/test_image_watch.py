@@ -44,6 +44,17 @@ def test_the_same_picture_of_an_arm_at_rest_is_fine(watch):
     assert watch.frozen_s(0.005)["scene"] == 0.0
 
 
+def test_a_picture_that_came_before_the_news_of_the_tools_holds_no_arm_for_ever(watch):
+    """The arm has come to rest: what is measured of it comes a moment after the picture, and no other picture follows."""
+    show(watch, "scene", [1, 2, 3])
+    watch.on_tools(np.ones((2, 3)))
+    for number in range(4, 20):
+        watch.on_image("scene", number * PERIOD, 3)
+    assert watch.frozen_s(0.005)["scene"] == 0.0
+    watch.on_tools(np.ones((2, 3)) + 0.01)
+    assert watch.frozen_s(0.005)["scene"] > 1.0
+
+
 @pytest.mark.parametrize(("camera", "frozen"), [("wrist_left", True), ("wrist_right", False), ("scene", True)])
 def test_a_camera_on_a_waiting_arm_may_see_the_same(watch, camera, frozen):
     show(watch, camera, [3] * 10, arm=0)
