@@ -377,7 +377,7 @@ class Arbiter:
         if self.settings.selector in ("gate", "keyframe_average"):
             age_s = (now_ns - self._score_ns) * 1e-9 if self._score_ns else math.inf
             conditions += (Condition(Reason.OBSERVATION_STALE, "gate score", age_s, self.settings.gate_max_age_s),)
-        return conditions + self._selection.conditions(self._gate.phase, now_ns, choice)
+        return conditions + self._selection.conditions(self._gate.phase, now_ns + self._sends_ns, choice)
 
     def _moved(self, decision: Decision, verdict: Verdict) -> Decision:
         """What the mover made of it."""
