@@ -274,7 +274,7 @@ class Arbiter:
         drifts = self.watch.drifts(now_ns)
         send_ns = now_ns + self._sends_ns  # what is too old to be sent by then is not followed now
         choice = self._selection.choose(self._gate.phase, send_ns, self.settings.drift_execute_s if drifts else math.inf)
-        decision = decide(self._task_id != 0, self._latched, self._conditions(now_ns, choice))
+        decision = decide(self._task_id != 0, self._latched, self._conditions(now_ns, send_ns, choice))
         if decision.status is Status.LATCHED and self._latched is None:
             self._latched = decision
             if self._task_id:
@@ -361,7 +361,7 @@ class Arbiter:
     def _openings(self, state: JointState) -> Float64:
         return np.clip(state.positions[self._joints :] / self._cell.finger_travel, 0.0, 1.0)
 
-    def _conditions(self, now_ns: int, choice: Choice | None) -> tuple[Condition, ...]:
+    def _conditions(self, now_ns: int, send_ns: int, choice: Choice | None) -> tuple[Condition, ...]:
         """In the order of what explains more: the arm, the cameras, then what is made of them."""
         busy = self._task_id != 0
         engaged = self._mover.engaged(now_ns)
@@ -377,7 +377,7 @@ class Arbiter:
         if self.settings.selector in ("gate", "keyframe_average"):
             age_s = (now_ns - self._score_ns) * 1e-9 if self._score_ns else math.inf
             conditions += (Condition(Reason.OBSERVATION_STALE, "gate score", age_s, self.settings.gate_max_age_s),)
-        return conditions + self._selection.conditions(self._gate.phase, now_ns + self._sends_ns, choice)
+        return conditions + self._selection.conditions(self._gate.phase, send_ns, choice)
 
     def _moved(self, decision: Decision, verdict: Verdict) -> Decision:
         """What the mover made of it."""
