@@ -21,6 +21,8 @@ SLEW_NS = 10_000
 """Followed a reading: 0.05 % at 50 Hz, the fastest that NTP slews. Trajectories are stamped with it, so it must not step."""
 PROMPT_NS = 500_000
 """A pair of readings further apart than this was interrupted and says nothing small."""
+LONGEST_ON_ITS_WAY_NS = 1_000_000_000
+"""A message that seems to have been on its way for longer was stamped by another clock."""
 
 
 class StampClock:
@@ -68,3 +70,10 @@ class StampClock:
     def to_stamp(self, steady_ns: int) -> int:
         """What the stamping clock shows at ``steady_ns``."""
         return steady_ns + self._offset_ns
+
+
+def published_ns(sent_ns: int, received_ns: int) -> int:
+    """When a message was published, by the receiver's clock: what its sender says, or, where that seems to be of another clock,
+    when it was received.
+    """
+    return sent_ns if 0 <= received_ns - sent_ns <= LONGEST_ON_ITS_WAY_NS else received_ns

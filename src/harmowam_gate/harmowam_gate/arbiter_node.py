@@ -21,6 +21,7 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMsg
 from visualization_msgs.msg import MarkerArray
 
 from harmowam_core import topics
+from harmowam_core.inbox import take_waiting
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.lifecycle import run
 from harmowam_core.messages import (
@@ -286,9 +287,8 @@ class ArbiterNode(PolicyNode):
 
     def _drain_joint_states(self) -> None:
         """Take those that wait already: an arm is not lost because its news stand in a queue behind this tick."""
-        with self._joint_states.handle:
-            while (taken := self._joint_states.handle.take_message(self._joint_states.msg_type, False)) is not None:
-                self._receive_joint_state(taken[0])
+        for message, _ in take_waiting(self._joint_states):
+            self._receive_joint_state(message)
 
     def _watch_arm(self) -> None:
         """An arm that is lost just after a tick is not lost for another period."""

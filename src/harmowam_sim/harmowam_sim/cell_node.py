@@ -17,6 +17,7 @@ from trajectory_msgs.msg import JointTrajectory
 from harmowam_core import messages, topics
 from harmowam_core.cell import load_cell
 from harmowam_core.health import Level
+from harmowam_core.inbox import take_waiting
 from harmowam_core.lifecycle import ManagedNode, run
 from harmowam_core.qos import COMMAND, LATEST, SENSOR
 from harmowam_core.stages import StageError
@@ -115,9 +116,8 @@ class CellNode(ManagedNode):
     def _drain(self) -> None:
         """Take the trajectories that wait already: they were sent before this moment, which physics has not reached."""
         for name, commands in self._commands.items():
-            with commands.handle:
-                while (taken := commands.handle.take_message(commands.msg_type, False)) is not None:
-                    self._follow(name, taken[0])
+            for message, _ in take_waiting(commands):
+                self._follow(name, message)
 
     def _freeze(self, joints: str) -> None:
         if joints == self._frozen:

@@ -28,13 +28,13 @@ from harmowam_bringup.bags.problems import Problems, Trouble
 from harmowam_bringup.bags.source import Channel, Source
 from harmowam_bringup.bags.sqlite_source import SqliteSource
 from harmowam_bringup.bags.stamps import SENSED, StampWatch, stamp_of
+from harmowam_core.stamp_clock import published_ns
 
 OPENERS: dict[str, Callable[[Path, Problems], Source]] = {".mcap": McapSource, ".db3": SqliteSource}
 COMPRESSED_FILE = ".zstd"
 ZSTD = b"\x28\xb5\x2f\xfd"
 """How compressed data begin, and no serialized message does."""
 FOREVER_NS = 2**63 - 1
-LONGEST_ON_ITS_WAY_NS = 1_000_000_000
 BLOCK = 2**20
 
 
@@ -76,8 +76,8 @@ class Recorded:
 
     @property
     def published_ns(self) -> int:
-        """When it was sent, by the recorder's clock; where that seems to be of another clock, when it was recorded."""
-        return self.sent_ns if 0 <= self.time_ns - self.sent_ns <= LONGEST_ON_ITS_WAY_NS else self.time_ns
+        """When it was sent, by the recorder's clock."""
+        return published_ns(self.sent_ns, self.time_ns)
 
 
 class Bag:

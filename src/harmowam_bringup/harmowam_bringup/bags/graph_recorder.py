@@ -21,6 +21,7 @@ from harmowam_bringup.bags.message_types import IMAGES, MalformedError, UnknownT
 from harmowam_core import topics
 from harmowam_core.cell import Cell
 from harmowam_core.contract import Contract
+from harmowam_core.inbox import take_waiting
 from harmowam_core.messages import image_from_message
 from harmowam_core.observation_feed import COMPRESSED
 from harmowam_core.stages import Expert, StageError
@@ -108,10 +109,8 @@ class GraphRecorder:
     def take(self) -> None:
         """Store all that has come."""
         for entry in self._entries.values():
-            handle = entry.subscription.handle
-            with handle:
-                while (taken := handle.take_message(entry.subscription.msg_type, True)) is not None:
-                    entry.receive(*taken)
+            for data, info in take_waiting(entry.subscription):
+                entry.receive(data, info)
 
     def discover(self) -> None:
         """Subscribe to wanted topics that somebody publishes; again where a new publisher offers less than was asked for."""

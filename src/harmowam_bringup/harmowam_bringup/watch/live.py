@@ -17,6 +17,7 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from harmowam_bringup.dds import expect_large_images
 from harmowam_bringup.watch.feeds import Feed
+from harmowam_core.inbox import take_waiting
 
 Take = Callable[[], Iterator[tuple[str, int, Any]]]
 
@@ -41,10 +42,8 @@ def listening(feeds: dict[str, Feed]) -> Iterator[Take]:
 
     def take() -> Iterator[tuple[str, int, Any]]:
         for topic, subscription in subscriptions.items():
-            with subscription.handle:
-                while (taken := subscription.handle.take_message(feeds[topic].kind, False)) is not None:
-                    message, about = taken
-                    yield topic, int(about["source_timestamp"]), message
+            for message, about in take_waiting(subscription):
+                yield topic, about["source_timestamp"], message
 
     try:
         yield take
