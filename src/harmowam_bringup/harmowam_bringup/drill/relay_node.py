@@ -25,6 +25,8 @@ from harmowam_core.wan_preset import load_any_preset
 
 TICK_S = 0.005
 """How late a message that is held back may go out."""
+REAL_TIME = 25
+"""It is a part of the way to the arbiter (30): what waits here for a processor that a starting process takes looks like a lost arm."""
 ALL = "all"
 
 
@@ -133,7 +135,7 @@ class RelayNode(ManagedNode):
 
 def main() -> None:
     """Run the node."""
-    run(RelayNode)
+    run(RelayNode, real_time=REAL_TIME)
 
 
 if __name__ == "__main__":
