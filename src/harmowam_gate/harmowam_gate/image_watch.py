@@ -14,16 +14,12 @@ Float64 = NDArray[np.float64]
 
 @dataclass
 class _Seen:
-    """A camera's last picture, and since when its pixels are the same; tools (A, 3): where they were then.
-
-    repeated: whether the same came again. What is known of the tools then is not older than the picture, as it may be at first.
-    """
+    """A camera's last picture, and since when its pixels are the same; tools (A, 3): where they were then, None until that is known."""
 
     stamp_ns: int
     digest: int
     since_ns: int
-    tools: Float64 | None
-    repeated: bool = False
+    tools: Float64 | None = None
 
 
 class ImageWatch:
@@ -35,25 +31,25 @@ class ImageWatch:
         self._seen: dict[str, _Seen] = {}
         self._tools: Float64 | None = None
 
-    def on_tools(self, tools: Float64) -> None:
-        """Where the tools (A, 3) are measured to be, m."""
+    def on_tools(self, stamp_ns: int, tools: Float64) -> None:
+        """Where the tools (A, 3) are measured to be, m.
+
+        A picture counts for the first place measured after it was taken: of a place from before, an arm that has come to rest meanwhile
+        would seem to have moved for ever, under a picture that has no reason to change.
+        """
         self._tools = tools
+        for seen in self._seen.values():
+            if seen.tools is None and stamp_ns >= seen.since_ns:
+                seen.tools = tools
 
     def on_image(self, camera: str, stamp_ns: int, digest: int) -> None:
         """A picture; ``digest`` of its pixels. KeyError for a camera that the cell hasn't."""
         seen = self._seen.get(camera)
         if seen is None or digest != seen.digest:
             self._sees[camera]  # KeyError
-            self._seen[camera] = _Seen(stamp_ns, digest, stamp_ns, self._tools)
+            self._seen[camera] = _Seen(stamp_ns, digest, stamp_ns)
             return
         seen.stamp_ns = max(stamp_ns, seen.stamp_ns)
-        if seen.tools is None or not seen.repeated:
-            seen.tools, seen.repeated = self._tools, True
-
-    def forget_ways(self) -> None:
-        """What waited in queues is not in its order: how far tools have moved counts from the next pictures on."""
-        for seen in self._seen.values():
-            seen.tools = None
 
     def ages_s(self, now_ns: int) -> dict[str, float]:
         """Of each camera's last picture."""

@@ -101,11 +101,11 @@ class Watch:
         if self._bad_joints is None:
             self._not_finite_joints = None
         if self.joint_state is not None:  # with a task or without: a picture belongs to where the tools are, not to where they were
-            self.images.on_tools(self._kinematics.forward(self.joint_state.positions[: self._joints])[0])
+            measured = self.joint_state
+            self.images.on_tools(measured.stamp_ns, self._kinematics.forward(measured.positions[: self._joints])[0])
         if self.deadlines is None or not self.deadlines.tick(now_ns) > self._settings.stall_s:
             return False
         self._resumed_ns = now_ns
-        self.images.forget_ways()
         return True
 
     def new_task(self) -> None:
