@@ -102,7 +102,8 @@ class Watch:
             self._not_finite_joints = None
         if self.joint_state is not None:  # with a task or without: a picture belongs to where the tools are, not to where they were
             measured = self.joint_state
-            self.images.on_tools(measured.stamp_ns, self._kinematics.forward(measured.positions[: self._joints])[0])
+            tools = self._kinematics.forward(measured.positions[: self._joints])[0]
+            self.images.on_tools(measured.stamp_ns, tools, self._settings.frozen_image_m)
         if self.deadlines is None or not self.deadlines.tick(now_ns) > self._settings.stall_s:
             return False
         self._resumed_ns = now_ns
@@ -177,7 +178,7 @@ class Watch:
             Condition(Reason.DEADLINE_MISSED, "ticks missed lately", missed, settings.deadline_hold_misses),
             Condition(Reason.DEADLINE_MISSED, "ticks missed lately", missed, settings.deadline_slow_misses, Status.SLOWED),
         ]
-        for camera, frozen_s in self.images.frozen_s(settings.frozen_image_m).items():
+        for camera, frozen_s in self.images.frozen_s().items():
             what = f"pictures of camera '{camera}' unchanged while the arm moves, s"
             conditions.append(Condition(Reason.IMAGE_FROZEN, what, frozen_s, settings.frozen_image_s))
         for camera, age_s in self.images.ages_s(now_ns).items():
