@@ -168,20 +168,28 @@ class ArbiterNode(PolicyNode):
                     raise StageError(f"chunk.source is {chunk.source.value} on the topic of the {expert.value} expert")
             except StageError as error:
                 self.arbiter.on_bad_chunk(expert, error)
-                self._publish_state(self.arbiter.state(time.monotonic_ns()))
+                self._tell_refusal()
                 raise
             stamp_ns = self.clock.to_steady(chunk.stamp_ns, self.steady_ns(self.clock))
             verdict = self.arbiter.on_chunk(replace(chunk, stamp_ns=stamp_ns), time.monotonic_ns())
             self.health.event(f"{expert.value} chunk")
             if not verdict.ok and verdict.reason is not Reason.NO_TASK and self.arbiter.task_id:
-                self._publish_state(self.arbiter.state(time.monotonic_ns()))
+                self._tell_refusal()
                 raise StageError(f"refused ({verdict.reason.name}): {verdict.text}")
+
+    def _tell_refusal(self) -> None:
+        """At once; where ticks are missing, the rest of the state is of before that, and the next tick tells."""
+        now_ns, deadlines = time.monotonic_ns(), self.arbiter.watch.deadlines
+        if deadlines is None or not deadlines.overdue(now_ns):
+            self._publish_state(self.arbiter.state(now_ns))
 
     def _on_liveliness(self, expert: Expert, event: Any) -> None:
         """The middleware hears from the expert's process, or does not any more."""
         if event.alive_count == 0:
             self.arbiter.on_expert_lost(expert, "does not answer")
             self.health.fault(f"{expert.value} expert", "its process does not answer")
+            if self.active:  # the lease has taken long enough
+                self._tick()
         else:
             self.arbiter.on_expert_back(expert)
             self.health.clear(f"{expert.value} expert")

@@ -33,6 +33,10 @@ class Deadlines:
         self._last_ns = now_ns
         return gap_ns * 1e-9
 
+    def overdue(self, now_ns: int) -> bool:
+        """Whether a tick is missing by now: what the last one knew is old."""
+        return self._last_ns is not None and now_ns - self._last_ns >= 2 * self._period_ns
+
     @property
     def recently_missed(self) -> int:
         """Ticks that were due in the last half second and did not come."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harmowam_msgs.msg import ActionChunk
-from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from safetensors.numpy import load_file, save_file
 from trajectory_msgs.msg import JointTrajectory
@@ -95,23 +95,28 @@ class QosMismatch(_MustNotComeUp):
         """A best-effort publisher of chunks, or a transient-local subscriber of commands."""
         with _Lone(folder) as lone:
             found_ns: list[int] = []
-            events = PublisherEventCallbacks(incompatible_qos=lambda event: found_ns.append(time.monotonic_ns()))
+
+            def found(_: object) -> None:
+                found_ns.append(time.monotonic_ns())
+
             if variant == "chunk":
                 topic = topics.chunk(Expert.REACTIVE)
                 wrong = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-                lone.node.create_publisher(ActionChunk, topic, wrong, event_callbacks=events)
+                lone.node.create_publisher(ActionChunk, topic, wrong, event_callbacks=PublisherEventCallbacks(incompatible_qos=found))
             else:
                 topic = load_cell().controllers.arm_topic
                 wrong = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-                lone.node.create_subscription(JointTrajectory, topic, lambda message: None, wrong)
+                events = SubscriptionEventCallbacks(incompatible_qos=found)
+                lone.node.create_subscription(JointTrajectory, topic, lambda _: None, wrong, event_callbacks=events)
             reaction = lone.hears("quality of service", topic)
             if reaction is None:
                 return 0, None, [f"{topic} was not named within {COMES_UP_S:.0f} s"]
             lone.spin_for(1.2)  # a round of diagnostics
             state = lone.nodes["/arbiter"].state if "/arbiter" in lone.nodes else "silent"
             complaints = ["the arbiter is active"] if state == "active" else []
-            configured_ns = [at_ns for at_ns, text in lone.lines if "loaded" in text]
-            return (found_ns or configured_ns or [reaction.at_ns])[0], reaction, complaints
+            if not found_ns:
+                complaints.append("the middleware did not find out")
+            return (found_ns or [reaction.at_ns])[0], reaction, complaints
 
 
 def _missing(path: Path) -> None:

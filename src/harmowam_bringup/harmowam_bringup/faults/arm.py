@@ -9,7 +9,7 @@ import time
 from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_bringup.faults.fault_graph import FaultGraph
-from harmowam_bringup.faults.observer import JointsSeen, StateSeen
+from harmowam_bringup.faults.observer import StateSeen
 from harmowam_bringup.faults.scenario import PATIENCE_S, Reaction, Scenario
 from harmowam_core.cell import load_cell
 from harmowam_core.qos import COMMAND
@@ -25,19 +25,18 @@ RETURN_S = 30.0
 
 
 class ArmStuck(Scenario):
-    row, name, fault = 11, "arm_stuck", "a joint's drive stays where it is, at 0.25 rad/s or more; timed from when physics freezes it"
+    row, name, fault = (
+        11,
+        "arm_stuck",
+        "a joint's drive stays where it is, at 0.25 rad/s or more and not slowing down; timed from when physics freezes it",
+    )
     expected = "LATCHED, TRACKING_ERROR"
     bound_s = 0.1
     stops = True
 
     def inject(self, graph: FaultGraph, variant: str) -> int:
-        def fast(seen: JointsSeen) -> bool:
-            return seen.speed >= FAST_RAD_S and time.monotonic_ns() - seen.at_ns < RECENT_NS
-
-        moving = graph.first_joints(time.monotonic_ns() - RECENT_NS, fast, PATIENCE_S)
-        if moving is None:
-            raise RuntimeError(f"no joint moves at {FAST_RAD_S} rad/s")
-        at_ns, fastest = time.monotonic_ns(), moving.fastest
+        fastest = _speeding_joint(graph)
+        at_ns = time.monotonic_ns()
         done, why = graph.set_parameter("cell", "frozen_joints", fastest)
         if not done:
             raise RuntimeError(f"the cell does not freeze {fastest}: {why}")
@@ -51,6 +50,17 @@ class ArmStuck(Scenario):
 
     def heal(self, graph: FaultGraph) -> None:
         graph.set_parameter("cell", "frozen_joints", "")
+
+
+def _speeding_joint(graph: FaultGraph) -> str:
+    """The fastest joint, once it is fast and does not slow down: one about to turn back would hardly be missed."""
+    end_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end_s:
+        recent = graph.observer.joints(time.monotonic_ns() - RECENT_NS)
+        if recent and recent[-1].speed >= max(FAST_RAD_S, recent[0].speed) and recent[-1].fastest == recent[0].fastest:
+            return recent[-1].fastest
+        graph.rest(0.01)
+    raise RuntimeError(f"no joint moves at {FAST_RAD_S} rad/s without slowing down")
 
 
 def comes_to_rest(graph: FaultGraph, since_ns: int) -> Reaction | None:
