@@ -12,7 +12,8 @@ from harmowam_bringup.faults.scenario import Reaction, Scenario
 from harmowam_bringup.faults.senses import CameraOff, JointStatesLost
 from harmowam_core.status import Status
 
-LATCHING: tuple[type[Scenario], ...] = (JointStatesLost, ArmStuck, SecondPublisher)
+LATCHING: tuple[type[Scenario], ...] = (ArmStuck, JointStatesLost, SecondPublisher)
+"""In the order in which they are injected: a joint is chosen by what is measured of it."""
 PASSING: tuple[type[Scenario], ...] = (CameraOff, WorldModelLost, ExpertFrozen)
 
 
