@@ -39,7 +39,7 @@ ARGUMENTS = (
     ("backend", "openvino", "what runs the networks", ["torch", "torch_bf16", "openvino", "onnx", "onnxruntime", "tensorrt"]),
     ("planner", "embedded", "who plans moves: ours, or MoveItPy", ["embedded", "moveit"]),
     ("moveit_config", "", "file of MoveIt's parameters for this robot, for planner:=moveit (docs/planning.md)", None),
-    ("joint_state_max_age", "0.04", "age in s at which the arbiter takes a moving arm for lost", None),
+    ("joint_state_max_age", "0.045", "age in s at which the arbiter takes a moving arm for lost", None),
     ("arms", "true", "start the arm driver; false if it runs already", SWITCH),
     (
         "cameras",

@@ -299,11 +299,16 @@ class ArbiterNode(PolicyNode):
             self._receive_joint_state(message)
 
     def _watch_arm(self) -> None:
-        """An arm that is lost just after a tick is not lost for another period."""
-        if self.arbiter.loses_arm(time.monotonic_ns()):
+        """An arm is lost the moment that it is: not for the rest of a tick, nor until this is called again."""
+        if not self.arbiter.loses_arm(time.monotonic_ns() + round(ARM_PERIOD_S * 1e9)):
+            return
+        self._drain_joint_states()
+        left_s = self.arbiter.settings.joint_state_max_age_s - self.arbiter.watch.joint_state_age_s(time.monotonic_ns())
+        if left_s < ARM_PERIOD_S:
+            time.sleep(max(left_s, 0.0))
             self._drain_joint_states()
-            if self.arbiter.loses_arm(time.monotonic_ns()):
-                self._tick()
+        if self.arbiter.loses_arm(time.monotonic_ns()):
+            self._tick()
 
     def _watch_graph(self) -> None:
         self.arbiter.watch.on_publishers(self._graph.publishers())

@@ -44,7 +44,7 @@ class ArbiterSettings(BaseModel):
         default=0.25, ge=0.1, le=3, description="How long fresh pictures may stay the same, pixel by pixel, while the arm moves."
     )
     frozen_image_m: float = Field(default=0.005, ge=0.001, le=0.1, description="How far a tool must move for its picture to change.")
-    joint_state_max_age_s: float = Field(default=0.04, ge=0.01, le=0.5, description="Age at which joint states count as lost.")
+    joint_state_max_age_s: float = Field(default=0.045, ge=0.01, le=0.5, description="Age at which joint states count as lost.")
     drift_high: float = Field(default=1.0, ge=0.1, le=100, description="Drift score above which less of a chunk is executed.")
     drift_execute_s: float = Field(default=0.6, ge=0.2, le=3, description="How much of a chunk is executed under drift.")
     drift_max_age_s: float = Field(default=2.0, ge=0.2, le=10, description="Age at which a drift score says nothing any more.")
