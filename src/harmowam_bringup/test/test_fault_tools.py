@@ -90,12 +90,16 @@ def test_this_process_is_sampled_and_a_dead_one_is_left_out() -> None:
 def test_a_row_is_well_with_one_late_in_a_hundred_but_none_wrong() -> None:
     [scenario] = [kind() for kind in SCENARIOS if kind.name == "arm_stuck"]
 
-    def measured(reaction_s: float | None, *complaints: str) -> Measured:
-        return Measured(11, "arm_stuck", "", 0.1, reaction_s, "", complaints)
+    def measured(reaction_s: float | None, *complaints: str, stolen_s: float = 0.0) -> Measured:
+        return Measured(11, "arm_stuck", "", 0.1, reaction_s, "", complaints, stolen_s)
 
     in_time = [measured(0.05)] * 99
     [row] = summarise([scenario], [*in_time, measured(0.2)])
     assert row["ok"] and row["late"] == 1 and row["n"] == 100 and row["max_ms"] == 200 and row["p50_ms"] == 50 and row["bound_ms"] == 100
     assert not summarise([scenario], [*in_time[:50], measured(0.2)])[0]["ok"]
+    slow_host = measured(0.2, stolen_s=0.15)
+    [row] = summarise([scenario], [measured(0.05, stolen_s=0.15), measured(0.2), slow_host])
+    assert row["stolen"] == 1 and row["late"] == 2 and not row["ok"]
+    assert "150 ms" in slow_host.says
     assert not summarise([scenario], [*in_time, measured(None, "no reaction")])[0]["ok"]
     assert "200.0 ms, bound 100 ms" in measured(0.2, "and more").says and not measured(0.05).says

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Event
 
 import numpy as np
 import pytest
@@ -211,6 +212,32 @@ def test_bad_input_is_refused_by_name(running):
         message.orientations = message.orientations[:-4]
 
     running.reaches(lambda s: "orientations" in s.text, "refusal of size", Expert.REACTIVE, spoil=short)
+
+
+def test_a_refusal_after_a_stall_repeats_nothing_of_before(running):
+    """The first word is that ticks were missed, not that the arm moves, as it did when the last one was heard."""
+    running.send()
+    running.reaches(lambda s: s.status is Status.EXECUTING, "executing", Expert.REACTIVE)
+    stalled = Event()
+
+    def stall():
+        timer.cancel()
+        stalled.set()
+        time.sleep(1.0)
+
+    timer = running.node.create_timer(0.001, stall)
+    assert stalled.wait(5.0)
+    time.sleep(0.1)
+    heard = running.cell.heard[topics.GATE_STATE]
+    heard.clear()
+
+    def short(message):
+        message.orientations = message.orientations[:-4]
+
+    running.sense(Expert.REACTIVE, spoil=short)
+    wait_for(lambda: heard, "a state")
+    first = gate_state_from_message(heard[0])
+    assert (first.status, first.reason) == (Status.HOLDING, Reason.DEADLINE_MISSED)
 
 
 def test_what_is_stamped_in_the_future_hides_nothing(running):

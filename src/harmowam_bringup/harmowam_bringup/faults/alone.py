@@ -18,7 +18,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from harmowam_bringup.faults.fault_graph import FaultGraph, launch_faults
 from harmowam_bringup.faults.observer import StateSeen
-from harmowam_bringup.faults.scenario import Measured, Reaction, Scenario
+from harmowam_bringup.faults.scenario import Measured, Reaction, Scenario, stolen_s
 from harmowam_bringup.launch_yaml import Launch
 from harmowam_bringup.session import GraphError, GraphSession, free_domain
 from harmowam_core import topics
@@ -73,12 +73,11 @@ class _MustNotComeUp(Scenario):
 
     def run(self, graph: FaultGraph, repetition: int = 0) -> Measured:
         """As of Scenario; ``graph`` is left in peace."""
-        variant = self.variants[repetition % len(self.variants)]
+        variant, stolen_before_s = self.variants[repetition % len(self.variants)], stolen_s()
         with tempfile.TemporaryDirectory(prefix="harmowam_lone_") as name:
             began_ns, reaction, complaints = self.watch(Path(name), variant)
-        if reaction is None:
-            return Measured(self.row, self.name, variant, self.bound_s, None, "", tuple(complaints))
-        return Measured(self.row, self.name, variant, self.bound_s, (reaction.at_ns - began_ns) * 1e-9, reaction.text, tuple(complaints))
+        reaction_s, text = (None, "") if reaction is None else ((reaction.at_ns - began_ns) * 1e-9, reaction.text)
+        return Measured(self.row, self.name, variant, self.bound_s, reaction_s, text, tuple(complaints), stolen_s() - stolen_before_s)
 
     def watch(self, folder: Path, variant: str) -> tuple[int, Reaction | None, list[str]]:
         """When the fault began, what was said, and complaints."""

@@ -80,7 +80,7 @@ class Soak:
             "failures": self.failures,
             "by_fault": faults,
             "resources": resources,
-            "wrong": [asdict(one) for one in self.measured if one.complaints],
+            "wrong": [{**asdict(one), "says": one.says} for one in self.measured if one.complaints],
             "commit": commit(),
         }
 
@@ -183,4 +183,4 @@ def _print(results: dict[str, Any], console: Console) -> None:
         f"{len(results['wrong'])} answered wrongly; {auditor['violations']} violations in {auditor.get('trajectories', 0)} trajectories"
     )
     for one in results["wrong"][:20]:
-        console.print(f"  row {one['row']} {one['name']} {one['variant']}: {'; '.join(one['complaints'])}", style="red", markup=False)
+        console.print(f"  row {one['row']} {one['name']} {one['variant']}: {one['says']}", style="red", markup=False)
