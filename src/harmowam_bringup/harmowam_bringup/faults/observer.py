@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import signal
 import time
@@ -59,6 +60,12 @@ class StateSeen:
     def moving(self) -> bool:
         """Whether the arm follows an expert."""
         return self.status in (Status.EXECUTING, Status.SLOWED)
+
+    @property
+    def followed_age_s(self) -> float:
+        """Of the newest chunk of the expert that is followed; infinite where there is none."""
+        ages_s = {GateStateMsg.EXPERT_PREDICTIVE: self.predictive_age_s, GateStateMsg.EXPERT_REACTIVE: self.reactive_age_s}
+        return ages_s.get(self.expert, math.inf)
 
     @property
     def safe(self) -> bool:

@@ -113,8 +113,9 @@ class LinkLost(Scenario):
     def afterwards(self, graph: FaultGraph, injected_ns: int, reaction: Reaction) -> list[str]:
         """What comes late is never executed."""
         graph.rest(1.5)
-        moving = [state for state in graph.observer.states(reaction.at_ns) if state.moving]
-        return [f"late data were followed: {moving[0].text}"] if moving else []
+        states = graph.observer.states(reaction.at_ns)
+        late = [state for state in states if state.moving and not state.followed_age_s <= MODELS_MAX_AGE_S]
+        return [f"data of {late[0].followed_age_s:.2f} s ago were followed: {late[0].text}"] if late else []
 
 
 class LinkRepeats(Scenario):
