@@ -51,7 +51,7 @@ def bench_graph(options: BenchOptions, console: Console) -> dict[str, Any]:
     ):
         wait_until_active(session, console)
         console.print(f"  measuring for {options.seconds:.0f} s after {WARM_UP_S:.0f} s of warming up")
-        cpu, ticks = _Cpu(session.supervisor.pids), _Ticks(session)
+        cpu, arbiter = _Cpu(session.supervisor.pids), _Arbiter(session)
         began_s = time.monotonic()
         end_s, warm = began_s + WARM_UP_S + options.seconds, False
 
@@ -61,8 +61,8 @@ def bench_graph(options: BenchOptions, console: Console) -> dict[str, Any]:
                 warm = True
                 recorder.restart()
                 cpu.start()
-                ticks.start()
-            ticks.look()
+                arbiter.start()
+            arbiter.look()
 
         while (left_s := end_s - time.monotonic()) > 0:
             session.execute(instruction, left_s + 10.0, on_wait=on_wait, stop=lambda: time.monotonic() >= end_s)
@@ -70,7 +70,7 @@ def bench_graph(options: BenchOptions, console: Console) -> dict[str, Any]:
         cpu_percent = cpu.percent()
     results = {
         **figures(recorder.recording()),
-        "arbiter": ticks.figures(),
+        "arbiter": arbiter.figures(),
         "seconds": options.seconds,
         "cpu_percent": cpu_percent,
         "cpu_count": psutil.cpu_count(),
@@ -130,8 +130,10 @@ class _Cpu:
         return used
 
 
-class _Ticks:
-    """The arbiter's ticks, as it tells in its diagnostics: how long they take, over 10 s each time, and how many were missed."""
+class _Arbiter:
+    """What the arbiter tells in its diagnostics: how long its ticks take, over 10 s each time, how many were missed, and how many chunks
+    it refused.
+    """
 
     def __init__(self, session: GraphSession) -> None:
         self._session = session
@@ -139,7 +141,7 @@ class _Ticks:
 
     def start(self) -> None:
         self._began_s = time.monotonic()
-        self._before = self._count()
+        self._before = self._counts()
         self._p50_ms: list[float] = []
         self._p99_ms: list[float] = []
 
@@ -152,7 +154,7 @@ class _Ticks:
 
     def figures(self) -> dict[str, Any]:
         """Medians and the highest p99; None after less than ten seconds."""
-        missed, ticks = (int(now - before) for now, before in zip(self._count(), self._before, strict=True))
+        missed, ticks, refused, chunks = (now - before for now, before in zip(self._counts(), self._before, strict=True))
         told = bool(self._p99_ms)
         return {
             "tick_p50_ms": round(median(self._p50_ms), 1) if told else None,
@@ -160,28 +162,32 @@ class _Ticks:
             "tick_p99_highest_ms": max(self._p99_ms) if told else None,
             "ticks_missed": missed,
             "ticks": ticks,
+            "chunks_refused": refused,
+            "chunks": chunks,
         }
 
-    def _count(self) -> tuple[int, int]:
+    def _counts(self) -> list[int]:
+        """Ticks missed, ticks, chunks refused, chunks."""
         status = self._session.nodes.get("/arbiter")
-        missed, _, ticks = (status.values.get("ticks missed", "") if status is not None else "").partition(" of ")
-        return int(missed or 0), int(ticks or 0)
+        told = [status.values.get(name, "0 of 0") if status is not None else "0 of 0" for name in ("ticks missed", "chunks refused")]
+        return [int(number) for text in told for number in text.split(" of ")]
 
 
 def _print_table(console: Console, results: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("measured")
     table.add_column("value", justify="right")
-    latency, ticks = results["observation_to_trajectory_ms"], results["arbiter"]
+    latency, arbiter = results["observation_to_trajectory_ms"], results["arbiter"]
     for name, value in (
         (f"actions a second ({results['slower_expert']} expert, the slower)", f"{results['actions_per_s']:.1f}"),
         ("imagination", f"{results['imagination_hz']:.2f} Hz"),
         ("trajectories", f"{results['trajectory_hz']:.1f} Hz"),
         ("observation to trajectory p50 / p95 / p99", f"{latency['p50']:.0f} / {latency['p95']:.0f} / {latency['p99']:.0f} ms"),
         ("real-time factor", f"{results['real_time_factor']}"),
-        ("arbiter's tick p50 / p99", f"{ticks['tick_p50_ms']} / {ticks['tick_p99_ms']} ms"),
-        ("highest p99 of ten seconds", f"{ticks['tick_p99_highest_ms']} ms"),
-        ("arbiter's ticks missed", f"{ticks['ticks_missed']} of {ticks['ticks']}"),
+        ("arbiter's tick p50 / p99", f"{arbiter['tick_p50_ms']} / {arbiter['tick_p99_ms']} ms"),
+        ("highest p99 of ten seconds", f"{arbiter['tick_p99_highest_ms']} ms"),
+        ("arbiter's ticks missed", f"{arbiter['ticks_missed']} of {arbiter['ticks']}"),
+        ("chunks refused", f"{arbiter['chunks_refused']} of {arbiter['chunks']}"),
         *((f"processor, {name}", f"{percent:.0f} %") for name, percent in results["cpu_percent"].items()),
     ):
         table.add_row(name, value)

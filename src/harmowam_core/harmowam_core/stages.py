@@ -128,6 +128,13 @@ class GroundedPoint:
     confidence: float
 
 
+def imagination_id_of(stamp_ns: int) -> int:
+    """Of the imagination that starts from the observation at ``stamp_ns``: its ms, so that a world model that is started again goes on
+    where it was, and what is of before it is known as old.
+    """
+    return stamp_ns // 1_000_000
+
+
 @dataclass(frozen=True)
 class Imagination:
     """What the world model expects to see.
@@ -140,7 +147,7 @@ class Imagination:
     """
 
     stamp_ns: int
-    imagination_id: int
+    imagination_id: int  # see imagination_id_of()
     frames: UInt8
     frame_period_s: float
     latents: Float32

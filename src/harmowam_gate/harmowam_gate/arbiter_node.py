@@ -89,6 +89,7 @@ class ArbiterNode(PolicyNode):
             arbiter.keep_latch(before)
         self.arbiter = arbiter
         self.clock = self.stamp_clock()
+        self._chunks = self._chunks_refused = 0
         publisher, controllers = self.create_lifecycle_publisher, self.cell.controllers
         self._arms = publisher(JointTrajectoryMsg, controllers.arm_topic, COMMAND)
         self._grippers = publisher(JointTrajectoryMsg, controllers.gripper_topic, COMMAND)
@@ -173,7 +174,9 @@ class ArbiterNode(PolicyNode):
             stamp_ns = self.clock.to_steady(chunk.stamp_ns, self.steady_ns(self.clock))
             verdict = self.arbiter.on_chunk(replace(chunk, stamp_ns=stamp_ns), time.monotonic_ns())
             self.health.event(f"{expert.value} chunk")
+            self._chunks += 1
             if not verdict.ok and verdict.reason is not Reason.NO_TASK and self.arbiter.task_id:
+                self._chunks_refused += 1
                 self._tell_refusal()
                 raise StageError(f"refused ({verdict.reason.name}): {verdict.text}")
 
@@ -257,6 +260,7 @@ class ArbiterNode(PolicyNode):
         deadlines = self.arbiter.watch.deadlines
         assert deadlines is not None  # the arbiter was given a period
         self.health.figure("ticks missed", f"{deadlines.total_missed} of {deadlines.total}")
+        self.health.figure("chunks refused", f"{self._chunks_refused} of {self._chunks}")
         self.health.latency("tick", (time.monotonic_ns() - now_ns) * 1e-9)
 
     def _send(self, output: ArbiterOutput) -> None:

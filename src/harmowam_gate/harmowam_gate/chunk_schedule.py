@@ -16,8 +16,6 @@ from harmowam_gate.settings import ArbiterSettings, max_age_s
 
 HORIZON, PERIOD_S = (2, 64), (0.02, 0.5)
 """Of chunks: planning along more, or less densely, would take longer than a tick, or say nothing."""
-MOST_IMAGINATIONS_HZ = 100
-"""No world model is faster, and their ids count: one that leaps is of before the world model was started again."""
 
 
 class ChunkSchedule:
@@ -84,8 +82,7 @@ class ChunkSchedule:
             # Whoever was started again counts from the beginning: that is fine once the last chunk from before has expired.
             # A chunk from before that comes late is still known by its stamp.
             restarted = not now_ns - last_ns <= oldest_s * 1e9
-            most = last_id + 1 + MOST_IMAGINATIONS_HZ * (chunk.stamp_ns - last_ns) * 1e-9  # more is of before such a beginning
-            if chunk.stamp_ns <= last_ns or not (last_id < chunk.chunk_id <= most or restarted):
+            if chunk.stamp_ns <= last_ns or (chunk.chunk_id <= last_id and not restarted):
                 text = f"{chunk.source.value} chunk {chunk.chunk_id} came after {last_id}"
                 return Verdict.refused(Reason.OUT_OF_ORDER, chunk.chunk_id, last_id, text)
         if not age_s <= oldest_s:

@@ -129,17 +129,6 @@ def test_a_restarted_expert_counts_from_one_again(moving):
     assert last(moving).expert is REACTIVE
 
 
-def test_a_chunk_of_before_a_restart_is_known_by_its_leap(moving):
-    """Under a fresh stamp, too: the ids that count from one again are far behind it."""
-    drive(moving, 20, circle, score=0.0, sources=(PREDICTIVE,))
-    moving.ids[REACTIVE] = 0
-    assert moving.arbiter.on_chunk(moving.chunk(REACTIVE, circle), moving.now_ns).ok
-    drive(moving, 10, circle, score=0.0)
-    following = moving.chunk(REACTIVE, circle)
-    assert moving.arbiter.on_chunk(replace(following, chunk_id=1036), moving.now_ns).reason is Reason.OUT_OF_ORDER
-    assert moving.arbiter.on_chunk(following, moving.now_ns).ok
-
-
 def test_a_second_publisher_latches_even_at_rest(make_rig):
     rig = make_rig()
     rig.tick()

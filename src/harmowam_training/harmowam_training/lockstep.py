@@ -5,6 +5,7 @@ Time is simulated: a chunk reaches the arbiter ``LATENCY_TICKS`` after its obser
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from harmowam_core.images import prepare_image
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.presets import CompactPreset
 from harmowam_core.stages import ActionChunk, Observation
+from harmowam_core.status import Reason
 from harmowam_experts.protocol import ActionExpert
 from harmowam_gate.arbiter import Arbiter, ArbiterSettings
 from harmowam_gate.gate_network import Gate
@@ -67,6 +69,8 @@ class Episode:
     due: list[tuple[int, list[ActionChunk], float, int]] = field(default_factory=list)
     duration_s: float = 0.0
     latched_s: float = 0.0
+    chunks: Counter[Reason] = field(default_factory=Counter)
+    """How many came, by why they were refused; NONE: taken."""
     over: bool = False
 
 
@@ -125,7 +129,7 @@ class LockStep:
             _, chunks, score, stamp_ns = episode.due.pop(0)
             episode.arbiter.on_gate_score(score, stamp_ns)
             for chunk in chunks:
-                episode.arbiter.on_chunk(chunk, now_ns)
+                episode.chunks[episode.arbiter.on_chunk(chunk, now_ns).reason] += 1
         episode.arbiter.on_joint_state(episode.live.joint_state(now_ns))
         output = episode.arbiter.tick(now_ns)
         drivers = ((episode.live.arm_driver, output.arm_trajectory), (episode.live.gripper_driver, output.gripper_trajectory))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from harmowam_core.cell import Cell
+from harmowam_core.status import Reason
 from harmowam_sim.environments import EVALUATION_SEED_START, EpisodeSpec, UnusableSeedError, sample_episode
 from harmowam_sim.live import LiveCell
 from harmowam_training.evaluate import Batch, run_batch
@@ -21,6 +24,8 @@ def test_harmowam_puts_fruit_on_plates() -> None:
     """The published share is far higher; a broken model, arbiter or contact reaches none."""
     episodes = run("harmowam", range(4), 25.0)
     assert sum(e.score.success for e in episodes) >= 2, [(e.spec.instruction, e.score) for e in episodes]
+    chunks = sum((e.chunks for e in episodes), Counter())
+    assert not chunks[Reason.OUT_OF_ORDER] and chunks[Reason.NONE] > 0.95 * chunks.total(), chunks
     solved = [e for e in episodes if e.score.success]
     assert all(e.score.score == 1 and e.score.transit == 1 and e.score.interaction == 1 and 4 < e.duration_s < 25 for e in solved)
 

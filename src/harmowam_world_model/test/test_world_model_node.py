@@ -22,7 +22,7 @@ from sensor_msgs.msg import Image
 from harmowam_core import topics
 from harmowam_core.messages import drift_from_message, image_from_message, imagination_from_message
 from harmowam_core.qos import LATEST
-from harmowam_core.stages import Imagination
+from harmowam_core.stages import Imagination, imagination_id_of
 from harmowam_core.testing import FakeCell, graph, wait_for
 from harmowam_world_model import world_model_node
 from harmowam_world_model.drift import load_calibration
@@ -44,7 +44,7 @@ class StandIn:
         zeros = np.zeros((13, 80, 12), np.float32)
         stamp_ns = observation.stamp_ns
         hidden = np.zeros((80, 16), np.float32)
-        return [Imagination(stamp_ns, stamp_ns // 1_000_000, frames, 0.1, zeros, hidden, timings_s={"denoising": 0.01})]
+        return [Imagination(stamp_ns, imagination_id_of(stamp_ns), frames, 0.1, zeros, hidden, timings_s={"denoising": 0.01})]
 
 
 class Raising(StandIn):

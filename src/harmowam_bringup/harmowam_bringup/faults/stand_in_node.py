@@ -26,7 +26,7 @@ from harmowam_core.cell import load_cell
 from harmowam_core.lifecycle import ManagedNode, run
 from harmowam_core.messages import chunk_to_message, failure_to_message, imagination_to_message, stamp_from_message
 from harmowam_core.qos import CHUNK, LATEST, SENSOR
-from harmowam_core.stages import Expert, Imagination
+from harmowam_core.stages import Expert, Imagination, imagination_id_of
 
 INJECTED = "/faults/injected"
 """JSON {"at_ns", "node", "how", "count"} for every message that went wrong; at_ns: steady clock, before it was made and sent."""
@@ -50,7 +50,7 @@ class StandInNode(ManagedNode):
         self.cell = load_cell()
         self._how, self._wanted, self._count = "sound", 0, 0
         self._history: History = History()
-        self._imaginations = self._images = 0
+        self._images = 0
         self._injected = self.create_publisher(String, INJECTED, EVERY_INJECTION)
         self.create_service(SetFault, misbehave_service(self.get_name()), self._misbehave)
         self._publisher: Any
@@ -67,10 +67,9 @@ class StandInNode(ManagedNode):
         self._images += 1
         if self._images % IMAGINE_EVERY:
             return
-        self._imaginations += 1
         frames, latents = np.zeros((13, 8, 10, 3), np.uint8), np.zeros((13, 80, 4), np.float32)
         stamp_ns, hidden = stamp_from_message(message.header.stamp), np.zeros((80, 8), np.float32)
-        self._send(imagination_to_message(Imagination(stamp_ns, self._imaginations, frames, 0.1, latents, hidden)))
+        self._send(imagination_to_message(Imagination(stamp_ns, imagination_id_of(stamp_ns), frames, 0.1, latents, hidden)))
 
     def _act(self, message: ImaginationMsg) -> None:
         assert self._expert is not None
