@@ -183,11 +183,11 @@ def test_one_bound_alone_is_a_mistake(make_node: Callable[..., Sample]) -> None:
 # ---- whole processes -------------------------------------------------------------------------------------------------------
 
 
-def start(*parameters: str, through: tuple[str, ...] = (), real_time: int = 0) -> subprocess.Popen[str]:
+def start(*parameters: str, through: tuple[str, ...] = (), nice: int = 0, real_time: int = 0) -> subprocess.Popen[str]:
     arguments = [part for parameter in parameters for part in ("-p", parameter)]
     return subprocess.Popen(
         [*through, sys.executable, str(Path(__file__)), *(["--ros-args", *arguments] if arguments else [])],
-        env={**os.environ, "ROS_DOMAIN_ID": str(random.randint(1, 100)), "REAL_TIME": str(real_time)},
+        env={**os.environ, "ROS_DOMAIN_ID": str(random.randint(1, 100)), "NICE": str(nice), "REAL_TIME": str(real_time)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -243,8 +243,25 @@ def test_real_time_priority_is_taken_or_missed_aloud(through: tuple[str, ...]) -
     assert (locked_kb > 10_000) == (may_lock and not missed), "memory goes with the priority"
 
 
+@pytest.mark.parametrize("through", [(), ("setpriv", "--bounding-set=-sys_nice")], ids=["as permitted", "not permitted"])
+def test_a_process_that_stands_back_renews_its_leases_ahead_where_that_is_permitted(through: tuple[str, ...]) -> None:
+    if through and os.getuid():
+        pytest.skip("only root has capabilities to take away")
+    with start(through=through, nice=5) as process:
+        assert process.stdout is not None
+        list(iter(process.stdout.readline, "activate\n"))
+        tasks = {int(task.name): (task / "comm").read_text() for task in Path(f"/proc/{process.pid}/task").iterdir()}
+        policies = {os.sched_getscheduler(task) for task, name in tasks.items() if name.startswith("dds.ev")}
+        others = {os.sched_getscheduler(task) for task, name in tasks.items() if not name.startswith("dds.ev")}
+        process.terminate()
+    ask = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))"
+    may = subprocess.run([*through, sys.executable, "-c", ask], stderr=subprocess.DEVNULL).returncode == 0
+    assert policies == {os.SCHED_FIFO if may else os.SCHED_OTHER} and (may or through or os.getuid())
+    assert others == {os.SCHED_OTHER}
+
+
 if __name__ == "__main__":
-    run(Sample, real_time=int(os.environ.get("REAL_TIME", "0")))
+    run(Sample, nice=int(os.environ.get("NICE", "0")), real_time=int(os.environ.get("REAL_TIME", "0")))
 
 
 class Raising:
