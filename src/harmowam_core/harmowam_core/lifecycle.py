@@ -279,8 +279,9 @@ def run(
     It polls coroutines that wait at full speed, and cannot hand over information on messages: a node that has either asks for another
     ``executor_class``.
     ``nice``: how far the process stands back behind others (1 to 19), as models should behind the arbiter and the arm's driver, or goes
-    before them (-20 to -1). What tells others that a process that stands back is alive (liveliness) does not. ``real_time``: it goes before all that have not this priority (SCHED_FIFO, 1 to 99), with all its
-    threads: one without could hold the interpreter's lock and wait. Its memory stays in memory, where that is permitted.
+    before them (-20 to -1). What tells others that a process that stands back is alive (liveliness) does not.
+    ``real_time``: it goes before all that have not this priority (SCHED_FIFO, 1 to 99), with all its threads: one without could hold
+    the interpreter's lock and wait. Its memory stays in memory, where that is permitted.
     Log and diagnostics say where the user may not go before others.
     """
     precedence = take_place(nice, real_time)
