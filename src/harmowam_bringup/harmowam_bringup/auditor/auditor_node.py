@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
@@ -21,7 +20,7 @@ from harmowam_bringup.auditor.verdict import Rule, Violation
 from harmowam_core import topics
 from harmowam_core.cell import load_cell
 from harmowam_core.health import Level
-from harmowam_core.inbox import take_waiting
+from harmowam_core.inbox import ears_of, take_waiting
 from harmowam_core.lifecycle import ManagedNode, run
 from harmowam_core.qos import LATCHED, SENSOR
 from harmowam_core.stamp_clock import published_ns
@@ -68,7 +67,7 @@ class AuditorNode(ManagedNode):
         self._apart_s: float | None = None  # of the ROS clock, which stamps, from the steady one
         self._jump_s = self._uncertain_until_s = 0.0
         self._joint_state = b""
-        self._ears = Node(f"{self.get_name()}_ears", context=self.context, enable_rosout=False, start_parameter_services=False)
+        self._ears = ears_of(self)
         self._commands = {
             topic: self._ears.create_subscription(JointTrajectory, topic, lambda _: None, EVERY_MESSAGE) for topic in self.auditor.sources
         }

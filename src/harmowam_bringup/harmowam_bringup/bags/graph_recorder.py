@@ -21,7 +21,7 @@ from harmowam_bringup.bags.message_types import IMAGES, MalformedError, UnknownT
 from harmowam_core import topics
 from harmowam_core.cell import Cell
 from harmowam_core.contract import Contract
-from harmowam_core.inbox import take_waiting
+from harmowam_core.inbox import ears_of, take_waiting
 from harmowam_core.messages import image_from_message
 from harmowam_core.observation_feed import COMPRESSED
 from harmowam_core.stages import Expert, StageError
@@ -93,7 +93,7 @@ class GraphRecorder:
         self.counters: dict[str, Counter] = {}
         self._calibration: dict[str, Any] = {}
         self._tasks: list[dict[str, Any]] = []
-        self._ears = Node(f"{node.get_name()}_ears", context=node.context, enable_rosout=False, start_parameter_services=False)
+        self._ears = ears_of(node)
         periods = ((DISCOVERY_S, self.discover), (FLUSH_S, writer.flush), (TAKE_S, self.take))
         self._timers = [node.create_timer(period_s, callback) for period_s, callback in periods]
         self.discover()
