@@ -93,3 +93,10 @@ def test_a_killed_publisher_lingers_under_the_name_of_its_successor(seconds: flo
     authority = Authority("/arm")
     assert authority.update(["/arbiter", "/arbiter"], 100.0) is None
     assert (authority.update(["/arbiter", "/arbiter"], 100.0 + seconds) is not None) is told
+
+
+def test_one_killed_again_and_again_may_linger_each_time() -> None:
+    authority = Authority("/arm")
+    for at_s in range(0, 100, 10):
+        assert authority.update(["/arbiter"] * 2, at_s) is authority.update(["/arbiter"] * 3, at_s + 1.0) is None
+    assert authority.update(["/arbiter"] * 2, 91.0 + GHOST_S + 1) is not None

@@ -10,6 +10,7 @@ rad; ``stamp_ns`` is the time of the *observation* a stage derives from, in ns; 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -128,17 +129,18 @@ class GroundedPoint:
     confidence: float
 
 
-def imagination_id_of(stamp_ns: int) -> int:
-    """Of the imagination that starts from the observation at ``stamp_ns``: its ms, so that a world model that is started again goes on
-    where it was, and what is of before it is known as old.
+def new_imagination_id() -> int:
+    """For one that is published: ms of the steady clock, so that ids grow also where a world model is started again, and where the clock
+    that stamps is set back.
     """
-    return stamp_ns // 1_000_000
+    return time.monotonic_ns() // 1_000_000
 
 
 @dataclass(frozen=True)
 class Imagination:
     """What the world model expects to see.
 
+    imagination_id: grows; of those that are published see :func:`new_imagination_id`, else the observation's ms.
     frames: (13, H, W, 3) uint8 RGB; frame 0 is the current one, then ``frame_period_s`` apart.
     latents: (13, 80, C) float32 VAE latents of those frames, 80 = 8 x 10 spatial tokens, row by row.
     hidden: (80, D) float32 hidden tokens of the diffusion transformer at the last denoising step.
@@ -147,7 +149,7 @@ class Imagination:
     """
 
     stamp_ns: int
-    imagination_id: int  # see imagination_id_of()
+    imagination_id: int
     frames: UInt8
     frame_period_s: float
     latents: Float32

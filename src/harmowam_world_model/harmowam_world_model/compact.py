@@ -15,7 +15,7 @@ from harmowam_core.backends import Backend, compile_module, host_device
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
 from harmowam_core.scene_view import SceneView
-from harmowam_core.stages import GroundedPoint, Imagination, Observation, imagination_id_of
+from harmowam_core.stages import GroundedPoint, Imagination, Observation
 from harmowam_world_model.autoencoder import Autoencoder
 from harmowam_world_model.grounding import Grounding, GroundingOutput, grounded_points, read_heat_maps
 from harmowam_world_model.protocol import ALONE, GroundingMemory
@@ -211,7 +211,7 @@ class CompactWorldModel:
         return [
             Imagination(
                 observation.stamp_ns,
-                imagination_id_of(observation.stamp_ns),
+                observation.stamp_ns // 1_000_000,
                 np.ascontiguousarray(frames[b]),
                 self.preset.frame_period_s,
                 np.ascontiguousarray(tokens[b]),

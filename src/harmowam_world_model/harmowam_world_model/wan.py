@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from harmowam_core.backends import Backend, compile_module
 from harmowam_core.pretrained import TextTokens, images_to_tensor, latent_frame_of, load_pretrained
-from harmowam_core.stages import Imagination, Observation, imagination_id_of
+from harmowam_core.stages import Imagination, Observation
 from harmowam_core.wan_preset import WanPreset
 from harmowam_world_model.protocol import ALONE, GroundingMemory
 
@@ -177,7 +177,7 @@ class WanWorldModel:
         tokens = patches.flatten(2).transpose(1, 2).cpu().numpy()  # (L, N, 4 C)
         return Imagination(
             observation.stamp_ns,
-            imagination_id_of(observation.stamp_ns),
+            observation.stamp_ns // 1_000_000,
             np.ascontiguousarray(frames),
             self.preset.frame_period_s,
             np.ascontiguousarray(tokens[[latent_frame_of(f) for f in range(self.preset.frames)]]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from harmowam_core.lifecycle import run
 from harmowam_core.messages import drift_to_message, image_to_message, imagination_to_message, optical_frame
 from harmowam_core.policy_node import LEAST_ANSWERS_HZ, PolicyNode
 from harmowam_core.qos import LATEST
-from harmowam_core.stages import Imagination, Observation
+from harmowam_core.stages import Imagination, Observation, new_imagination_id
 from harmowam_core.wan_preset import load_any_preset
 from harmowam_world_model import load_world_model
 from harmowam_world_model.drift import DriftMonitor, load_calibration
@@ -92,6 +93,7 @@ class WorldModelNode(PolicyNode):
         if not observation.instruction:  # the task ended meanwhile
             return
         [imagination] = self.model.imagine([observation], [self._memory], self.value("seed"))
+        imagination = replace(imagination, imagination_id=new_imagination_id())
         self._publisher.publish(imagination_to_message(imagination))
         self._judge(imagination)
         for stage, seconds in imagination.timings_s.items():

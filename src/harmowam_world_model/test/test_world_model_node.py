@@ -22,7 +22,7 @@ from sensor_msgs.msg import Image
 from harmowam_core import topics
 from harmowam_core.messages import drift_from_message, image_from_message, imagination_from_message
 from harmowam_core.qos import LATEST
-from harmowam_core.stages import Imagination, imagination_id_of
+from harmowam_core.stages import Imagination
 from harmowam_core.testing import FakeCell, graph, wait_for
 from harmowam_world_model import world_model_node
 from harmowam_world_model.drift import load_calibration
@@ -44,7 +44,7 @@ class StandIn:
         zeros = np.zeros((13, 80, 12), np.float32)
         stamp_ns = observation.stamp_ns
         hidden = np.zeros((80, 16), np.float32)
-        return [Imagination(stamp_ns, imagination_id_of(stamp_ns), frames, 0.1, zeros, hidden, timings_s={"denoising": 0.01})]
+        return [Imagination(stamp_ns, 7, frames, 0.1, zeros, hidden, timings_s={"denoising": 0.01})]
 
 
 class Raising(StandIn):
@@ -112,6 +112,9 @@ def test_imagines_what_the_camera_sees_only_while_there_is_a_task(serve: Serve) 
     wait_for(lambda: heard and cell.heard[topics.PREVIEW], "imagination and preview", meanwhile=lambda: cell.sense(grey=77))
     imagination = imagination_from_message(heard[-1])
     assert imagination.frames.shape == (13, 64, 80, 3) and (imagination.frames == 77).all()
+    wait_for(lambda: len(heard) > 2, "more of them", meanwhile=cell.sense)
+    ids = [message.imagination_id for message in heard]
+    assert all(earlier < later for earlier, later in pairwise(ids)), "whatever the model and the clock that stamps say"
     assert imagination.stamp_ns in [call[0] for call in model.calls] and model.calls[0][1] == "put the banana on the plate"
     assert image_from_message(cell.heard[topics.PREVIEW][-1]).shape == (64, 5 * 80, 3)
     cell.set_task(0, "")

@@ -18,17 +18,19 @@ class Authority:
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._several_since_s: float | None = None
+        self._count = 1
+        self._since_s = 0.0  # when the last of them came
         self._told = False
 
     def update(self, publishers: Sequence[str], now_s: float) -> Finding | None:
         """Full names of the publishing nodes, steady time. The finding comes once, until only one is left."""
-        if len(publishers) <= 1:
-            self._several_since_s, self._told = None, False
+        if len(publishers) > self._count:
+            self._since_s = now_s
+        self._count = len(publishers)
+        if self._count <= 1:
+            self._told = False
             return None
-        if self._several_since_s is None:
-            self._several_since_s = now_s
-        since_s = now_s - self._several_since_s
+        since_s = now_s - self._since_s
         ghost = len(set(publishers)) == 1 and since_s <= GHOST_S
         unnamed = any(name.endswith(UNKNOWN) for name in publishers) and since_s <= NAMING_S
         if self._told or ghost or unnamed:

@@ -26,7 +26,7 @@ from harmowam_core.cell import load_cell
 from harmowam_core.lifecycle import ManagedNode, run
 from harmowam_core.messages import chunk_to_message, failure_to_message, imagination_to_message, stamp_from_message
 from harmowam_core.qos import CHUNK, LATEST, SENSOR
-from harmowam_core.stages import Expert, Imagination, imagination_id_of
+from harmowam_core.stages import Expert, Imagination, new_imagination_id
 
 INJECTED = "/faults/injected"
 """JSON {"at_ns", "node", "how", "count"} for every message that went wrong; at_ns: steady clock, before it was made and sent."""
@@ -69,7 +69,7 @@ class StandInNode(ManagedNode):
             return
         frames, latents = np.zeros((13, 8, 10, 3), np.uint8), np.zeros((13, 80, 4), np.float32)
         stamp_ns, hidden = stamp_from_message(message.header.stamp), np.zeros((80, 8), np.float32)
-        self._send(imagination_to_message(Imagination(stamp_ns, imagination_id_of(stamp_ns), frames, 0.1, latents, hidden)))
+        self._send(imagination_to_message(Imagination(stamp_ns, new_imagination_id(), frames, 0.1, latents, hidden)))
 
     def _act(self, message: ImaginationMsg) -> None:
         assert self._expert is not None
@@ -115,7 +115,7 @@ class StandInNode(ManagedNode):
 
 def main() -> None:
     """Run the node."""
-    run(StandInNode)
+    run(StandInNode, nice=5)  # as those that it stands for
 
 
 if __name__ == "__main__":
