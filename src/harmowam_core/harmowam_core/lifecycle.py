@@ -41,6 +41,8 @@ from harmowam_core.qos import COMMAND
 from harmowam_core.stamp_clock import JUMP_NS, TOLD_JUMP_NS, StampClock
 
 RETRY_PERIOD_S = 2.0
+RENEWAL = 40
+"""SCHED_FIFO: ahead of the arbiter (30), for moments only; after ros2_control (50)."""
 NO_PRECEDENCE = (
     "this user may not go before others: on a busy machine I will be late (docs/operator.md says how to permit real-time priority)"
 )
@@ -324,15 +326,15 @@ def run(
 
 
 def vouch_in_time() -> str:
-    """Fast DDS' thread for timed events renews leases of liveliness: ahead of ordinary ones, a busy process is not taken for a dead one.
+    """Fast DDS' thread for timed events renews leases of liveliness: ahead of all others, a busy process is not taken for a dead one.
 
     What it got, "" where that is not permitted, or the middleware is another.
     """
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):  # it has ended meanwhile, or we may not
             if (task / "comm").read_text().startswith("dds.ev"):
-                os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(1))
-                return ", renewing leases at SCHED_FIFO 1"
+                os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(RENEWAL))
+                return f", renewing leases at SCHED_FIFO {RENEWAL}"
     return ""
 
 
