@@ -163,18 +163,19 @@ class ArbiterNode(PolicyNode):
             if is_failure(message):
                 self.arbiter.on_expert_lost(expert, "failed")
                 raise StageError("the expert says that it has failed")
+            self._chunks += 1
             try:
                 chunk = chunk_from_message(message)
                 if chunk.source is not expert:
                     raise StageError(f"chunk.source is {chunk.source.value} on the topic of the {expert.value} expert")
             except StageError as error:
+                self._chunks_refused += 1
                 self.arbiter.on_bad_chunk(expert, error)
                 self._tell_refusal()
                 raise
             stamp_ns = self.clock.to_steady(chunk.stamp_ns, self.steady_ns(self.clock))
             verdict = self.arbiter.on_chunk(replace(chunk, stamp_ns=stamp_ns), time.monotonic_ns())
             self.health.event(f"{expert.value} chunk")
-            self._chunks += 1
             if not verdict.ok and verdict.reason is not Reason.NO_TASK and self.arbiter.task_id:
                 self._chunks_refused += 1
                 self._tell_refusal()

@@ -212,6 +212,13 @@ def test_bad_input_is_refused_by_name(running):
         message.orientations = message.orientations[:-4]
 
     running.reaches(lambda s: "orientations" in s.text, "refusal of size", Expert.REACTIVE, spoil=short)
+    counted = wait_for(lambda: (said := refused_of(running.cell)) and said[0] > 3 and said, "refusals in the diagnostics")
+    assert counted[0] < counted[1]
+
+
+def refused_of(cell) -> list[int]:
+    """Chunks refused, and chunks, as the diagnostics say."""
+    return [int(number) for number in cell.diagnosis("arbiter")[2].get("chunks refused", "").split(" of ") if number]
 
 
 def test_a_refusal_after_a_stall_repeats_nothing_of_before(running):
