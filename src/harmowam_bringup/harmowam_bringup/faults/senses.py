@@ -108,7 +108,7 @@ class LinkLost(Scenario):
         return state.status is Status.HOLDING and state.reason in stale
 
     def began_ns(self, graph: FaultGraph, injected_ns: int, reaction: Reaction) -> int:
-        return last_chunk_ns(graph, injected_ns) + round(MODELS_MAX_AGE_S * 1e9)
+        return last_chunk_ns(graph, reaction.at_ns) + round(MODELS_MAX_AGE_S * 1e9)
 
     def afterwards(self, graph: FaultGraph, injected_ns: int, reaction: Reaction) -> list[str]:
         """What comes late is never executed."""
