@@ -293,7 +293,7 @@ def _add_hand(
         finger.explicitinertial, finger.mass, finger.ipos, finger.inertia = True, 0.015, (0, 0.01, 0.03), (3e-6, 3e-6, 1e-6)
         finger.add_joint(
             name=joint, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(0, 1, 0), range=(0.0, cell.finger_travel), limited=True,
-            armature=0.1, damping=FINGER_DAMPING,
+            armature=0.1, damping=FINGER_DAMPING, solref_limit=CONTACT_SOLREF, solimp_limit=CONTACT_SOLIMP,
         )  # fmt: skip
         _add_meshes(finger, "finger", meshes)
         _add_solid(finger, Geom("box", (0.0095, 0.006, 0.018), (0.0, 0.010, 0.018)), solid)

@@ -119,6 +119,15 @@ def test_fingers_close_in_half_a_second():
         assert cell.openings == pytest.approx([0.0, 1.0], abs=0.03)
 
 
+def test_an_open_finger_that_is_pushed_outward_stays_at_its_stop():
+    """A hand that runs into something pushes that hard; the arbiter takes no joint state with fingers that are nowhere."""
+    with SimCell(Scene()) as cell:
+        finger = cell.model.body("left_finger1").id
+        cell.data.xfrc_applied[finger, :3] = cell.data.xmat[finger].reshape(3, 3)[:, 1] * 120.0  # N
+        wait(cell, 0.3)
+        assert cell.joint_state().positions[14:] == pytest.approx([CELL.finger_travel] * 2, abs=1e-3)
+
+
 def test_objects_rest_where_they_are_put():
     things = (ball(), can(), SceneObject("plate", (Geom("cylinder", (0.08, 0.006)),), 0.3, (0.6, -0.1, 0.006), fixed=True))
     with SimCell(Scene(things)) as cell:

@@ -14,7 +14,7 @@ import numpy as np
 from harmowam_core.images import prepare_image
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.presets import CompactPreset
-from harmowam_core.stages import ActionChunk, Observation
+from harmowam_core.stages import ActionChunk, Observation, StageError
 from harmowam_core.status import Reason
 from harmowam_experts.protocol import ActionExpert
 from harmowam_gate.arbiter import Arbiter, ArbiterSettings
@@ -130,7 +130,10 @@ class LockStep:
             episode.arbiter.on_gate_score(score, stamp_ns)
             for chunk in chunks:
                 episode.chunks[episode.arbiter.on_chunk(chunk, now_ns).reason] += 1
-        episode.arbiter.on_joint_state(episode.live.joint_state(now_ns))
+        try:
+            episode.arbiter.on_joint_state(episode.live.joint_state(now_ns))
+        except StageError as error:  # as the node does
+            episode.arbiter.on_bad_joint_state(error)
         output = episode.arbiter.tick(now_ns)
         drivers = ((episode.live.arm_driver, output.arm_trajectory), (episode.live.gripper_driver, output.gripper_trajectory))
         for driver, trajectory in drivers:

@@ -7,7 +7,9 @@ from collections import Counter
 import pytest
 
 from harmowam_core.cell import Cell
+from harmowam_core.stages import JointState
 from harmowam_core.status import Reason
+from harmowam_gate.arbiter import Arbiter
 from harmowam_sim.environments import EVALUATION_SEED_START, EpisodeSpec, UnusableSeedError, sample_episode
 from harmowam_sim.live import LiveCell
 from harmowam_training.evaluate import Batch, run_batch
@@ -33,6 +35,24 @@ def test_harmowam_puts_fruit_on_plates() -> None:
 def test_an_episode_repeats_exactly() -> None:
     first, second = (run("scripted_transit", range(1), 2.0)[0].live.sim.arm_positions for _ in range(2))
     assert first.tolist() == second.tolist()
+
+
+def test_joint_states_that_cannot_be_used_are_refused_and_the_episode_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, bad_ns = LiveCell.joint_state, range(1_500_000_000, 1_600_000_000)
+
+    def joint_state(self: LiveCell, stamp_ns: int) -> JointState:
+        state = live(self, stamp_ns)
+        if stamp_ns in bad_ns:
+            state.positions[-1] = 0.05
+        return state
+
+    monkeypatch.setattr(LiveCell, "joint_state", joint_state)
+    refused: list[str] = []
+    told = Arbiter.on_bad_joint_state
+    monkeypatch.setattr(Arbiter, "on_bad_joint_state", lambda self, error: (refused.append(str(error)), told(self, error)))
+    (episode,) = run("scripted_transit", range(1), 1.0)
+    assert len(refused) == 2 and all("fingers are at [0.04, 0.05] m" in why for why in refused), refused
+    assert episode.duration_s == pytest.approx(1.0) and not episode.arbiter.latched
 
 
 def test_a_seed_that_cannot_start_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
