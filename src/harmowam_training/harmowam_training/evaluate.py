@@ -157,11 +157,16 @@ def summarise(results: Sequence[EpisodeResult]) -> list[dict[str, Any]]:
                 "transit": _mean([r.transit for r in group]),
                 "interaction": _mean([r.interaction for r in group]),
                 "ci95": list(wilson(score, len(group))),
-                "latched": fmean(bool(r.latched) for r in group),
-                "obstacle_score": _mean([r.score for r in group if r.obstacle]),
+                "latched": sum(bool(r.latched) for r in group),
+                "free": _successes([r for r in group if not r.obstacle]),
+                "obstacle": _successes([r for r in group if r.obstacle]),
             }
         )
     return cells
+
+
+def _successes(group: Sequence[EpisodeResult]) -> dict[str, int]:
+    return {"successes": sum(r.success for r in group), "episodes": len(group)}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -256,7 +261,8 @@ def evaluate(
 
 
 def _table(cells: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title="closed loop, lock-step")
+    title = "closed loop, lock-step; free, obstacle: successes without and with a tall obstacle; latched: episodes that the arbiter ended"
+    table = Table(title=title)
     for column in (
         "policy",
         "task",
@@ -268,14 +274,16 @@ def _table(cells: Sequence[dict[str, Any]]) -> Table:
         "success",
         "transit",
         "interaction",
-        "with obstacle",
+        "free",
+        "obstacle",
         "latched",
     ):
         table.add_column(column, justify="left" if column in ("policy", "task", "environment", "start") else "right")
     for cell in cells:
         low, high = cell["ci95"]
         shown = [f"{cell['score']:.2f}", f"{low:.2f}–{high:.2f}", f"{cell['success']:.2f}"]
-        shown += ["–" if cell[k] is None else f"{cell[k]:.2f}" for k in ("transit", "interaction", "obstacle_score", "latched")]
+        shown += ["–" if cell[k] is None else f"{cell[k]:.2f}" for k in ("transit", "interaction")]
+        shown += [f"{cell[k]['successes']}/{cell[k]['episodes']}" for k in ("free", "obstacle")] + [str(cell["latched"])]
         table.add_row(cell["policy"], cell["task"], cell["environment"], cell["start"], str(cell["episodes"]), *shown)
     return table
 

@@ -276,7 +276,7 @@ def test_summary_of_cells() -> None:
     cells = summarise([result(0, 1.0), result(1, 0.5), result(2, 0.0, environment="position")])
     assert [(c["environment"], c["episodes"], c["score"]) for c in cells] == [("in_domain", 2, 0.75), ("position", 1, 0.0)]
     assert cells[0]["interaction"] is None
-    assert cells[0]["obstacle_score"] == 1.0
+    assert cells[0]["free"] == {"successes": 0, "episodes": 1} and cells[0]["obstacle"] == {"successes": 1, "episodes": 1}
     json.dumps(cells)
 
 
