@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup assets test faults demo bench soak doctor lock clean
+.PHONY: help setup test faults demo bench soak doctor lock clean
 
 TASK ?= pick_fruit
 ENVIRONMENT ?= in_domain
@@ -29,8 +29,6 @@ bench: setup  ## the benchmark tables: rates and latencies of the ROS graph, ope
 
 soak: setup   ## hours of the graph with random faults; HOURS=1 SEED=0
 	@$(RUN) harmowam soak --hours $(HOURS) --seed $(SEED)
-
-assets: setup  ## build the decimated robot meshes (set-up does)
 
 doctor:  ## what is missing, and how to get it
 	@$(RUN) { command -v harmowam >/dev/null || { echo 'run make setup first; it says what it lacks'; exit 1; }; } && harmowam doctor

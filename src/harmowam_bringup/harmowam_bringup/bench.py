@@ -17,8 +17,9 @@ from harmowam_bringup.demo import DemoOptions, launch_simulation, resolved_confi
 from harmowam_bringup.recorder import Recorder
 from harmowam_bringup.recording import Recording, latencies_ms, percentiles, rates, real_time_factor, slower_expert
 from harmowam_bringup.session import GraphError, GraphSession, free_domain
-from harmowam_bringup.summary import commit, new_results_dir, write_json
+from harmowam_bringup.summary import new_results_dir
 from harmowam_core.cell import load_cell
+from harmowam_core.results import commit, write_json
 from harmowam_sim.environments import sample_episode
 
 WARM_UP_S = 5.0
@@ -64,13 +65,13 @@ def bench_graph(options: BenchOptions, console: Console) -> dict[str, Any]:
                 arbiter.start()
             arbiter.look()
 
-        while (left_s := end_s - time.monotonic()) > 0:
-            session.execute(instruction, left_s + 10.0, on_wait=on_wait, stop=lambda: time.monotonic() >= end_s)
+        faults = session.keep_executing(instruction, on_wait, lambda: time.monotonic() >= end_s, WARM_UP_S + options.seconds + 10.0)
         recorder.stop()
         cpu_percent = cpu.percent()
     results = {
         **figures(recorder.recording()),
         "arbiter": arbiter.figures(),
+        "faults": faults,
         "seconds": options.seconds,
         "cpu_percent": cpu_percent,
         "cpu_count": psutil.cpu_count(),
@@ -188,6 +189,7 @@ def _print_table(console: Console, results: dict[str, Any]) -> None:
         ("highest p99 of ten seconds", f"{arbiter['tick_p99_highest_ms']} ms"),
         ("arbiter's ticks missed", f"{arbiter['ticks_missed']} of {arbiter['ticks']}"),
         ("chunks refused", f"{arbiter['chunks_refused']} of {arbiter['chunks']}"),
+        ("faults that were reset", f"{results['faults']}"),
         *((f"processor, {name}", f"{percent:.0f} %") for name, percent in results["cpu_percent"].items()),
     ):
         table.add_row(name, value)

@@ -5,7 +5,6 @@ Exit codes: 0 done; 1 it ran and failed (the task, a check); 2 bad input; 3 the 
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,12 +18,15 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from harmowam_core.results import write_json
+
 FAILED, BAD_INPUT, NO_GRAPH, INTERRUPTED = 1, 2, 3, 130
 
 ELSEWHERE = {
     "train": ("harmowam_training.train", "train"),
     "evaluate": ("harmowam_training.evaluate", "evaluate"),
     "models": ("harmowam_training.open_loop", "bench_models"),
+    "demonstrators": ("harmowam_training.bench_demonstrators", "bench_demonstrators"),
     "backends": ("harmowam_training.bench_backends", "bench"),
     "build": ("harmowam_training.engines", "build"),
     "engines list": ("harmowam_training.engines", "list_engines"),
@@ -129,15 +131,6 @@ def _console(json_to: str) -> Console:
     return Console(stderr=json_to == "-", highlight=False, soft_wrap=True)
 
 
-def _write(json_to: str, result: Any) -> None:
-    if json_to == "-":
-        print(json.dumps(result, indent=2, allow_nan=False))
-    elif json_to:
-        from harmowam_bringup.summary import write_json
-
-        write_json(Path(json_to), result)
-
-
 @app.command()
 def demo(
     task: Task = "pick_fruit",
@@ -157,7 +150,7 @@ def demo(
 
         options = DemoOptions(task, environment, seed, time_limit, instruction, preset, backend, out)
         summary = run_demo(options, console)
-    _write(json, summary)
+    write_json(json, summary)
     raise typer.Exit(0 if summary["success"] else FAILED)
 
 
@@ -231,6 +224,10 @@ def _soak() -> None: ...
 
 @bench.command("models", help="Open-loop errors of every model on held-out demonstrations, by task and environment.")
 def _bench_models() -> None: ...
+
+
+@bench.command("demonstrators", help="How often the scripted demonstrators succeed, by task and environment.")
+def _bench_demonstrators() -> None: ...
 
 
 @bench.command("backends", help="Times of imagination, experts and gate by backend, and their nearness to PyTorch.")
@@ -318,7 +315,7 @@ def graph(
         from harmowam_bringup.bench import BenchOptions, bench_graph
 
         results = bench_graph(BenchOptions(seconds, task, environment, seed, preset, backend, out), console)
-    _write(json, results)
+    write_json(json, results)
 
 
 @app.command()
@@ -350,7 +347,7 @@ def do(
         from harmowam_bringup.operator import execute
 
         result = execute(instruction, time_limit, console, from_home)
-    _write(json, result)
+    write_json(json, result)
     raise typer.Exit(0 if result["outcome"] == "SUCCEEDED" else FAILED)
 
 
@@ -362,7 +359,7 @@ def home(json: Json = "") -> None:
         from harmowam_bringup.operator import go_home
 
         result = go_home(console)
-    _write(json, result)
+    write_json(json, result)
     raise typer.Exit(0 if result["outcome"] == "SUCCEEDED" else FAILED)
 
 
@@ -386,7 +383,7 @@ def _ask(service: str, json: str) -> None:
 
         result = ask(getattr(topics, service))
     console.print(escape(result["message"]))
-    _write(json, result)
+    write_json(json, result)
     raise typer.Exit(0 if result["success"] else FAILED)
 
 
@@ -404,7 +401,7 @@ def status(
         heard = show_live(console) if watch else listen(seconds)
     if json != "-" and not watch:
         console.print(status_table(heard))
-    _write(json, heard)
+    write_json(json, heard)
     raise typer.Exit(0 if heard["nodes"] and all(node["level"] != "ERROR" for node in heard["nodes"].values()) else FAILED)
 
 
@@ -433,7 +430,7 @@ def drill(
         command.print_overview(result, console)
     elif topic:
         console.print(escape(result["message"]))
-    _write(json, result)
+    write_json(json, result)
 
 
 @app.command()
@@ -451,7 +448,7 @@ def audit(
         verdict = audit_bag(bag, load_cell(cell))
     if json != "-":
         print_verdict(verdict, console)
-    _write(json, verdict)
+    write_json(json, verdict)
     raise typer.Exit(FAILED if verdict["violations"] else 0)
 
 

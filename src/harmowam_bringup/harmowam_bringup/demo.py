@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -24,14 +23,16 @@ from harmowam_bringup.recorder import Recorder
 from harmowam_bringup.recording import Recording
 from harmowam_bringup.report import write_report
 from harmowam_bringup.session import GraphError, GraphSession, TaskResult, free_domain, isolated_environment
-from harmowam_bringup.summary import commit, new_results_dir, summarise_run, write_json
+from harmowam_bringup.summary import new_results_dir, summarise_run
 from harmowam_bringup.supervisor import Line
 from harmowam_bringup.video import SCENE_SIZE, WRIST_SIZE, write_video
 from harmowam_core.cell import load_cell
+from harmowam_core.results import commit, write_json
 from harmowam_core.stages import Expert
 from harmowam_core.status import GateState, Status
-from harmowam_sim.environments import EVALUATION_SEED_START, EpisodeSpec, sample_episode
+from harmowam_sim.environments import EpisodeSpec, sample_episode
 from harmowam_sim.replay_render import replay_frames
+from harmowam_sim.splits import EVALUATION_SEED_START
 from harmowam_sim.state_log import StateLog, StateLogError
 
 START_TIMEOUT_S = 300.0
@@ -260,8 +261,3 @@ def _conclude(console: Console, summary: dict[str, Any], folder: Path) -> None:
     for text in audit["first"] or (audit["live"] or {}).get("first", []):
         console.print(Text(f"  {text}", style="yellow"))
     console.print(f"  {folder / 'summary.json'}\n  {folder / 'video.mp4'}\n  {folder / 'report.html'}\n  {folder / 'bag'}")
-
-
-def to_json(summary: dict[str, Any]) -> str:
-    """As machines want it."""
-    return json.dumps(summary, indent=2, allow_nan=False)

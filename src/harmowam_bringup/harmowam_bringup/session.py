@@ -21,6 +21,7 @@ from harmowam_msgs.action import ExecuteTask, MoveTo
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from std_srvs.srv import Trigger
 
 from harmowam_bringup.launch_yaml import Launch
 from harmowam_bringup.supervisor import Line, Supervisor
@@ -34,6 +35,8 @@ ANSWER_S = 10.0
 """How long a node may take to answer a request."""
 MOVE_S = 60.0
 """How long a planned move may take, planning included."""
+REST_S = 0.5
+"""How long a latched arm is given to come to rest before it is reset."""
 
 
 class GraphError(RuntimeError):
@@ -137,11 +140,13 @@ class GraphClient:
     def call(self, kind: Any, service: str, request: Any, timeout_s: float = ANSWER_S) -> Any:
         """A service's answer."""
         client = self.node.create_client(kind, service)
-        self.spin(client.service_is_ready, ANSWER_S, f"the service {service}; does its node run?")
-        answer = client.call_async(request)
-        self.spin(answer.done, timeout_s, f"{service} to answer")
-        self.node.destroy_client(client)
-        return answer.result()
+        try:
+            self.spin(client.service_is_ready, ANSWER_S, f"the service {service}; does its node run?")
+            answer = client.call_async(request)
+            self.spin(answer.done, timeout_s, f"{service} to answer")
+            return answer.result()
+        finally:
+            self.node.destroy_client(client)
 
     def execute(
         self,
@@ -154,6 +159,17 @@ class GraphClient:
         """Give the task and wait for its end; it is cancelled when ``stop`` says so, and when the wait is interrupted."""
         goal = ExecuteTask.Goal(instruction=instruction, time_limit_s=time_limit_s)
         return self._pursue(self._client, goal, time_limit_s, "the arbiter", on_feedback, on_wait, stop)
+
+    def keep_executing(self, instruction: str, on_wait: Callable[[], None], stop: Callable[[], bool], time_limit_s: float) -> int:
+        """Give the task again whenever it ends, until ``stop`` says so, resetting the arbiter after faults: how many there were."""
+        faults = 0
+        while not stop():
+            result = self.execute(instruction, time_limit_s, on_wait=on_wait, stop=stop)
+            if result.outcome in (Outcome.FAULT, Outcome.REFUSED):  # a starved machine makes the arbiter latch
+                faults += 1
+                while not self.call(Trigger, topics.RESET, Trigger.Request()).success and not stop():
+                    self.spin_for(REST_S)
+        return faults
 
     def move_to(self, target: str, on_feedback: Callable[[Any], None] = lambda feedback: None) -> TaskResult:
         """Go to a named pose of the cell by a planned way; cancelled when the wait is interrupted."""

@@ -13,11 +13,12 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rich.text import Text
 from sensor_msgs.msg import Image, JointState
 
-from harmowam_bringup.cli import Json, _console, _reported, _write
+from harmowam_bringup.cli import Json, _console, _reported
 from harmowam_bringup.session import GraphClient, GraphError
 from harmowam_core import topics
 from harmowam_core.cell import Cell, load_cell
 from harmowam_core.qos import SENSOR
+from harmowam_core.results import write_json
 
 MODELS = ("/world_model", "/predictive_expert", "/reactive_expert")
 CONFIGURE_S = 120.0
@@ -91,7 +92,7 @@ def wait(
                 graph.wait_for_arbiter(timeout)
     took_s = time.monotonic() - started_s
     console.print(Text(f"{part.value}: alive after {took_s:.1f} s"))
-    _write(json, {"part": part.value, "seconds": took_s})
+    write_json(json, {"part": part.value, "seconds": took_s})
 
 
 def wait_for_models(graph: GraphClient, timeout_s: float) -> None:
@@ -138,4 +139,4 @@ def activate(
                     f"{name} could not be {'configured' if step == Transition.TRANSITION_CONFIGURE else 'activated'}; its log says why"
                 )
     console.print(Text(f"{name}: active"))
-    _write(json, {"node": name, "state": "active"})
+    write_json(json, {"node": name, "state": "active"})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from bisect import bisect_right
 from datetime import datetime
 from pathlib import Path
@@ -57,12 +55,6 @@ def audited(recording: Recording, cell: Cell) -> dict[str, Any]:
     return audit(cell, sorted(published, key=lambda item: item[1]), measured).to_json()
 
 
-def commit() -> str | None:
-    """Commit of the checkout we run in, with ``+changes`` when it has any; None outside of one."""
-    run = subprocess.run(["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"], capture_output=True, text=True)
-    return run.stdout.strip() if run.returncode == 0 else None
-
-
 def new_results_dir(root: Path) -> Path:
     """``root/<timestamp>``, made; ``root/latest`` points to it."""
     root.mkdir(parents=True, exist_ok=True)
@@ -72,8 +64,3 @@ def new_results_dir(root: Path) -> Path:
     link.symlink_to(folder.name)
     link.replace(root / "latest")
     return folder
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Readable JSON; NaN is an error, for it would not be JSON."""
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")

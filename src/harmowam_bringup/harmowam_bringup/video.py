@@ -34,11 +34,6 @@ View = Iterable[tuple[int, UInt8]]
 """(stamp_ns, (H, W, 3) uint8 RGB) in order of time."""
 
 
-def recorded_view(recording: Recording, camera: str) -> View:
-    """A camera's own pictures, for runs that no simulator can show again."""
-    return ((item.value.stamp_ns, item.value.image) for item in recording.pictures.get(camera, []))
-
-
 def write_video(path: Path, recording: Recording, instruction: str, views: Mapping[str, View]) -> None:
     """Write an H.264 file; ``views`` are "scene" and "wrist", shown as they are at each moment of the recording.
 

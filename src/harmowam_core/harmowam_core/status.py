@@ -29,10 +29,8 @@ class Reason(IntEnum):
     NONE = 0
     NO_TASK = 1
     OPERATOR = 2
-    TIME_LIMIT = 3
     OBSERVATION_STALE = 10
     IMAGE_FROZEN = 11
-    IMAGINATION_STALE = 12
     CHUNK_STALE = 13
     JOINT_STATES_LOST = 14
     DRIFT = 15

@@ -249,8 +249,7 @@ class Arbiter:
     def fail(self, now_ns: int, error: Exception) -> ArbiterOutput:
         """Something is wrong with the arbiter itself, and nothing of this tick was sent: the arm brakes and stays."""
         self.not_sent(now_ns)
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        why = f"held: internal error in {Path(where.filename).name}:{where.lineno}: {type(error).__name__}: {error}"
+        why = f"held: internal error in {_described(error)}"
         self._latched = Decision(Status.LATCHED, Reason.INTERNAL_ERROR, why)
         outcome = Outcome.FAULT if self._task_id or self.follower.running else None
         state = GateReport(now_ns, Status.LATCHED, why, self._task_id, self._instruction, reason=Reason.INTERNAL_ERROR)
@@ -258,8 +257,9 @@ class Arbiter:
         self.stop_path()
         try:
             arm = self._mover.stop(now_ns)
-        except Exception:  # what was sent last ends at rest by itself
-            arm = None
+        except Exception as another:  # what was sent last ends at rest by itself
+            arm, why = None, f"{why}; and while braking in {_described(another)}"
+            self._latched, state = replace(self._latched, text=why), replace(state, text=why)
         return ArbiterOutput(arm, None, state, outcome, why)
 
     def _tick(self, now_ns: int) -> ArbiterOutput:
@@ -416,6 +416,12 @@ class Arbiter:
             sub_stage=self._progress.sub_stage if self._task_id else "",
             trajectories=self._trajectories,
         )
+
+
+def _described(error: Exception) -> str:
+    """Where it was raised, and what it says."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(where.filename).name}:{where.lineno}: {type(error).__name__}: {error}"
 
 
 def _refusal(error: StageError) -> Verdict:

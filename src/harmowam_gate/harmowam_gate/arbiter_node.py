@@ -34,10 +34,10 @@ from harmowam_core.messages import (
     trajectory_to_message,
 )
 from harmowam_core.policy_node import PolicyNode
-from harmowam_core.presets import load_preset
 from harmowam_core.qos import CHUNK, COMMAND, LATCHED, LATEST
 from harmowam_core.stages import Expert, JointState, Observation, StageError
 from harmowam_core.status import GateState, Outcome, Reason
+from harmowam_core.wan_preset import load_any_preset
 from harmowam_gate.announcer import Announcer
 from harmowam_gate.arbiter import LATE_S, Arbiter, ArbiterOutput, ResetRefused
 from harmowam_gate.gate_network import load_gate
@@ -80,7 +80,7 @@ class ArbiterNode(PolicyNode):
 
     def configure(self) -> None:
         """Make the arbiter, its publishers and its inputs."""
-        self.cell = load_preset(self.value("preset")).load_cell()
+        self.cell = load_any_preset(self.value("preset")).load_cell()
         settings = ArbiterSettings(**{name: self.value(name) for name in ArbiterSettings.model_fields})
         check_timing(settings, self.value("rate"), LATE_S)
         arbiter = Arbiter(self.cell, Kinematics(self.cell), settings, 1.0 / self.value("rate"))

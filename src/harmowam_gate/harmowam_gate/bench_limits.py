@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json as to_json
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from rich.table import Table
 
 from harmowam_core.cell import Cell, load_cell
 from harmowam_core.kinematics import Kinematics
+from harmowam_core.results import write_json
 from harmowam_gate.body import Body
 from harmowam_gate.brake import Brake
 from harmowam_gate.joint_spline import GRID_NS, JointMotion, JointSpline
@@ -90,11 +89,9 @@ def bench_limits(
 ) -> None:
     """Time that the whole stack of limits takes for one trajectory of all arms."""
     results = measure(trajectories)
+    write_json(json, results)
     if json == "-":
-        print(to_json.dumps(results, indent=2))
         return
-    if json:
-        Path(json).write_text(to_json.dumps(results, indent=2) + "\n")
     table = Table(box=None, pad_edge=False)
     table.add_column("limit")
     table.add_column("p50, ms", justify="right")

@@ -178,6 +178,12 @@ def test_tasks_are_told_on_the_topic_of_the_contract(tmp_path):
         assert cell.count_publishers(topics.TASK) == 1, "the stand-in cell's own"
 
 
+def test_the_paper_scale_preset_has_an_arbiter_too():
+    with graph(partial(ArbiterNode, Gate()), parameters={"preset": "wan2_2_5b"}) as (_, [node]):
+        wait_for(lambda: node.active, "active node", 30.0)
+        assert node.cell.arm_names == ("left", "right")
+
+
 def test_joints_that_a_contract_renames_are_refused(tmp_path):
     path = own_contract(tmp_path, joints={"names": {"left_fr3_joint1": "shoulder"}})
     with graph(partial(ArbiterNode, Gate()), parameters={"contract": path}) as (cell, [node]):

@@ -22,8 +22,9 @@ from harmowam_core.lifecycle import ManagedNode, run
 from harmowam_core.qos import COMMAND, LATEST, SENSOR
 from harmowam_core.stages import StageError
 from harmowam_sim.driver import TrajectoryRefused
-from harmowam_sim.environments import ENVIRONMENTS, TASKS, sample_episode
+from harmowam_sim.environments import sample_episode
 from harmowam_sim.live import LiveCell, is_behind
+from harmowam_sim.splits import ENVIRONMENTS, TASKS
 
 SCORE_TOPIC = "/sim/score"
 RESET_SERVICE = "/sim/reset"

@@ -1,19 +1,9 @@
-"""Scripted demonstrators of the tasks, and the one way of recording what any scripted agent does.
-
-python -m harmowam_sim.demonstrators --episodes 50 --json out.json     success in every task and environment
-"""
+"""Scripted demonstrators of the tasks, and the one way of recording what any scripted agent does."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
-import sys
-import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,15 +13,10 @@ from harmowam_core.cell import Cell
 from harmowam_core.images import prepare_image
 from harmowam_sim.cell import SimCell
 from harmowam_sim.environments import (
-    ENVIRONMENTS,
-    EVALUATION_SEED_START,
-    TASKS,
     EpisodeSpec,
     UnusableSeedError,
     kinematics,
-    sample_episode,
 )
-from harmowam_sim.intervals import wilson
 from harmowam_sim.manipulation import PickAndPlace, Style, standing_post
 from harmowam_sim.objects import KINDS
 from harmowam_sim.paths import HAND, MIN_CLEARANCE_M, carrying, hand_gap
@@ -237,61 +222,3 @@ def _record(
         score=score.score if score else None,
         failure=(score.failure if score else None) or stopped,
     )
-
-
-# Measuring ----------------------------------------------------------------------------------------------------------
-
-
-def measure(task: str, environment: str, episodes: int, first_seed: int = EVALUATION_SEED_START) -> dict[str, Any]:
-    """Success of the demonstrator over consecutive seeds, with a Wilson interval."""
-    results = []
-    for seed in range(first_seed, first_seed + episodes):
-        spec = sample_episode(task, environment, seed)
-        results.append((seed, spec.has_obstacle, rollout(Demonstrator(spec, np.random.default_rng(seed)), spec, cameras=())))
-    successes = sum(bool(result.success) for _, _, result in results)
-    return {
-        "task": task,
-        "environment": environment,
-        "episodes": episodes,
-        "success": successes / episodes,
-        "ci95": wilson(successes / episodes, episodes),
-        "with_obstacle": sum(obstacle for _, obstacle, _ in results),
-        "mean_steps": float(np.mean([len(result) for _, _, result in results])),
-        "failures": [{"seed": seed, "score": result.score, "why": result.failure} for seed, _, result in results if not result.success],
-    }
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure the demonstrators; exit code 1 if one succeeds less often than --require."""
-    parser = argparse.ArgumentParser(prog="python -m harmowam_sim.demonstrators", description="Success of the scripted demonstrators.")
-    parser.add_argument("--task", choices=[*TASKS, "all"], default="all")
-    parser.add_argument("--environment", choices=[*ENVIRONMENTS, "all"], default="all")
-    parser.add_argument("--episodes", type=int, default=50, help="per task and environment (default 50)")
-    parser.add_argument("--processes", type=int, default=2, help="how many cells to simulate at once (default 2)")
-    parser.add_argument("--require", type=float, default=0.95, help="success below which the exit code is 1 (default 0.95)")
-    parser.add_argument("--json", type=Path, help="where to write the results, '-' for the terminal")
-    options = parser.parse_args(arguments)
-    if options.episodes < 1 or options.processes < 1:
-        parser.error("--episodes and --processes must be at least 1")
-    cells = [
-        (task, environment, options.episodes)
-        for task in (TASKS if options.task == "all" else (options.task,))
-        for environment in (ENVIRONMENTS if options.environment == "all" else (options.environment,))
-    ]
-    started = time.monotonic()
-    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        results = list(pool.map(measure, *zip(*cells, strict=True)))
-    for result in results:
-        low, high = result["ci95"]
-        name = f"{result['task']:11s} {result['environment']:11s}"
-        print(f"{name} {result['success']:.3f} [{low:.2f}, {high:.2f}]  {result['mean_steps']:.0f} steps", file=sys.stderr)
-    report = json.dumps({"cells": results, "seconds": round(time.monotonic() - started, 1)}, indent=1)
-    if options.json is not None and str(options.json) == "-":
-        print(report)
-    elif options.json is not None:
-        options.json.write_text(report + "\n")
-    return 0 if all(result["success"] >= options.require for result in results) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

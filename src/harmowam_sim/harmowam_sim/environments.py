@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,6 @@ from harmowam_sim.objects import (
     HELD_OUT_CLUTTER,
     HELD_OUT_FRUITS,
     HELD_OUT_OBSTACLES,
-    KINDS,
     TRAIN_CANS,
     TRAIN_CLUTTER,
     TRAIN_FRUITS,
@@ -33,13 +31,9 @@ from harmowam_sim.objects import (
 )
 from harmowam_sim.paths import HAND, Post, Section, carrying, hand_gap, post, straight
 from harmowam_sim.scene import Appearance, Scene, Triple
+from harmowam_sim.splits import ENVIRONMENTS, EVALUATION_SEED_START, STARTS, TASKS, Start
 
 Float64 = NDArray[np.float64]
-Start = Literal["home", "near_target", "near_goal"]
-
-TASKS: tuple[str, ...] = ("pick_fruit", "stack_cans")
-ENVIRONMENTS: tuple[str, ...] = ("in_domain", "background", "position", "objects")
-EVALUATION_SEED_START = 1_000_000  # training takes seeds below it, evaluation seeds from it on
 OBSTACLE_SHARE = 0.3
 
 
@@ -239,7 +233,7 @@ def sample_episode(task: str, environment: str, seed: int, *, start: Start = "ho
     tall in the straight way; by default OBSTACLE_SHARE of episodes have one. ValueError names what is unknown. Unseen
     environments take evaluation seeds alone. UnusableSeedError if nothing fits.
     """
-    choices = (("task", task, TASKS), ("environment", environment, ENVIRONMENTS), ("start", start, get_args(Start)))
+    choices = (("task", task, TASKS), ("environment", environment, ENVIRONMENTS), ("start", start, STARTS))
     for name, value, known in choices:
         if value not in known:
             raise ValueError(f"unknown {name} '{value}'; known: {', '.join(known)}")
@@ -455,8 +449,3 @@ def _choice(kinds: Iterable[ObjectKind] | dict[str, ObjectKind], rng: np.random.
 
 def _several(kinds: list[ObjectKind], count: int, rng: np.random.Generator) -> list[ObjectKind]:
     return [kinds[int(i)] for i in rng.permutation(len(kinds))[:count]]
-
-
-def kind_of(name: str) -> ObjectKind:
-    """The kind of an object by its name in a scene; KeyError if it isn't from the catalogue."""
-    return KINDS[name]

@@ -1,18 +1,14 @@
 """Demonstrators, recoveries and the recording of them."""
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from harmowam_sim import demonstrators
 from harmowam_sim.cell import SimCell
 from harmowam_sim.demonstrators import Demonstrator, Rollout, open_cell, rollout
-from harmowam_sim.environments import ENVIRONMENTS, EVALUATION_SEED_START, TASKS, kinematics, sample_episode
+from harmowam_sim.environments import kinematics, sample_episode
 from harmowam_sim.recovery import MAX_RECOVERY_STEPS, RecoveryDemonstrator, rollout_recovery, sample_recovery
 from harmowam_sim.servo import CONTROL_PERIOD_S, EndEffectorCommand, EndEffectorServo, UnreachableError
+from harmowam_sim.splits import ENVIRONMENTS, EVALUATION_SEED_START, TASKS
 
 FASTEST_M_S = 0.24  # 0.22 of the fastest style, and what the servo overshoots
 
@@ -150,25 +146,3 @@ def test_a_target_out_of_reach_ends_the_rollout_and_is_named() -> None:
     assert len(result) == 1
     assert not result.success
     assert "'left' cannot reach" in str(result.failure)
-
-
-def test_command_writes_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def instead(task: str, environment: str, episodes: int) -> dict[str, object]:
-        success = 0.5 if task == "stack_cans" else 1.0
-        return {"task": task, "environment": environment, "episodes": episodes, "success": success, "ci95": (0.0, 1.0), "mean_steps": 100.0}
-
-    class InProcess:
-        def __init__(self, *_: object, **__: object) -> None: ...
-        def __enter__(self) -> "InProcess":
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-        def map(self, function: object, *columns: Sequence[object]) -> list[dict[str, object]]:
-            return [instead(*row) for row in zip(*columns, strict=True)]
-
-    monkeypatch.setattr(demonstrators, "ProcessPoolExecutor", InProcess)
-    path = tmp_path / "result.json"
-    assert demonstrators.main(["--episodes", "2", "--task", "pick_fruit", "--json", str(path)]) == 0
-    cells = json.loads(path.read_text())["cells"]
-    assert [(cell["task"], cell["environment"], cell["episodes"]) for cell in cells] == [("pick_fruit", e, 2) for e in ENVIRONMENTS]
-    assert demonstrators.main(["--episodes", "2"]) == 1

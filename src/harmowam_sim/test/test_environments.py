@@ -9,18 +9,14 @@ import pytest
 from harmowam_sim import environments
 from harmowam_sim.environments import (
     DEMONSTRATION_APPEARANCE,
-    ENVIRONMENTS,
-    EVALUATION_SEED_START,
     GOAL_REGION,
     HELD_OUT_APPEARANCES,
     PALETTE_GAP,
     TABLE_JITTER,
     TARGET_REGION,
-    TASKS,
     TRAIN_TABLES,
     UNSEEN_MARGIN_M,
     EpisodeSpec,
-    Start,
     above,
     colour_distance,
     grasp_point,
@@ -30,6 +26,7 @@ from harmowam_sim.environments import (
 )
 from harmowam_sim.objects import HELD_OUT_KINDS, KINDS, TRAIN_CANS, TRAIN_FRUITS, TRAIN_KINDS, TRAIN_PLATES
 from harmowam_sim.paths import HAND, carrying, hand_gap, post, straight
+from harmowam_sim.splits import ENVIRONMENTS, EVALUATION_SEED_START, TASKS, Start
 
 CELLS = [(task, environment) for task in TASKS for environment in ENVIRONMENTS]
 EPISODES = 16

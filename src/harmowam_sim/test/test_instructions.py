@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from harmowam_sim.instructions import HELD_OUT_TEMPLATES, TEMPLATES, instruct
-
-TASKS = ("pick_fruit", "stack_cans")
+from harmowam_sim.splits import TASKS
 
 
 @pytest.mark.parametrize("task", TASKS)

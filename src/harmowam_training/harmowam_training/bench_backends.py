@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harmowam_training.commit import describe_commit
-from harmowam_training.engines import Json, write_json
+from harmowam_core.results import commit, write_json
+from harmowam_training.engines import Json
 
 if TYPE_CHECKING:
     from harmowam_core.stages import Imagination, Observation
@@ -88,7 +88,7 @@ def measure(names: tuple[str, ...], repeats: int, threads: list[int], preset: st
         "load_average": psutil.getloadavg()[0],
         "timings_ms": timings,
         "agreement": agreement,
-        "commit": describe_commit(),
+        "commit": commit(),
     }
 
 

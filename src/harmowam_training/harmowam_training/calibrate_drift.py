@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from harmowam_core.results import write_json
+from harmowam_sim.splits import TASKS
 from harmowam_world_model.protocol import ALONE
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ FIRST_SEED = 1_500_000  # neither training nor evaluation uses these
 BATCH = 8
 TIME_LIMIT_S = 16.0
 REPLAN_TICKS = 4  # 5 imaginations a second, as in the graph
-TASKS = ("pick_fruit", "stack_cans")
 
 
 @dataclass
@@ -73,7 +74,7 @@ def calibrate_drift(
     episodes: Annotated[int, typer.Option(min=2, help="Episodes to run, both tasks, in domain, nothing in the way.")] = 32,
     preset: Annotated[str, typer.Option(help="Preset name or YAML file.")] = "compact",
     weights: Annotated[Path | None, typer.Option(help="Folder of weights; default: those of the preset.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here too, - for standard output.")] = None,
+    json_to: Annotated[str, typer.Option("--json", help="Write the result here too, - for standard output.")] = "",
 ) -> None:
     """Find what drift is normal for these weights: score 1 is the 99th percentile over the episodes that succeed."""
     import numpy as np
@@ -105,7 +106,4 @@ def calibrate_drift(
     with replaced(folder / CALIBRATION_FILE) as part:
         part.write_text(document)
     console.print(f"{folder / CALIBRATION_FILE}: score 1 is {calibration.scale}, from {len(errors)} of {episodes} episodes")
-    if json_file == Path("-"):
-        typer.echo(document, nl=False)
-    elif json_file:
-        json_file.write_text(document)
+    write_json(json_to, calibration.model_dump())

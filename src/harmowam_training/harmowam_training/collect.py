@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from harmowam_sim.splits import TASKS
 from harmowam_training.config import CollectConfig
 from harmowam_training.dataset import save_rollout
 
-TASKS = ("pick_fruit", "stack_cans")
 CAMERAS = ("scene", "wrist_left", "wrist_right")
 
 

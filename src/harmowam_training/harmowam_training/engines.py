@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -13,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+
+from harmowam_core.results import write_json
 
 ENGINE_BACKENDS = ("onnx", "openvino", "tensorrt")
 
@@ -191,13 +192,3 @@ def _print_built(result: dict[str, Any], console: Console) -> None:
     for backend, why in result["skipped"].items():
         console.print(f"[yellow]no engines for {backend}: {why}[/yellow]")
     console.print(f"compared with PyTorch in float32 on {result['observations']} recorded observations; engines in {result['cache']}")
-
-
-def write_json(json_to: str, result: Any) -> None:
-    """Where ``--json`` says: a file, "-" for standard output, "" for nowhere."""
-    text = json.dumps(result, indent=1, allow_nan=False)
-    if json_to == "-":
-        print(text)
-    elif json_to:
-        Path(json_to).parent.mkdir(parents=True, exist_ok=True)
-        Path(json_to).write_text(text + "\n")

@@ -12,18 +12,16 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from harmowam_core.results import commit, write_json
 from harmowam_sim.intervals import wilson
-from harmowam_training.commit import describe_commit
-
-if TYPE_CHECKING:
-    from harmowam_sim.environments import Start
+from harmowam_sim.splits import ENVIRONMENTS, EVALUATION_SEED_START, STARTS, TASKS, Start
 
 SELECTORS = {
     "harmowam": "gate",
@@ -33,10 +31,6 @@ SELECTORS = {
     "keyframe_average": "keyframe_average",
     "scripted_transit": "gate",
 }
-TASKS = ("pick_fruit", "stack_cans")
-ENVIRONMENTS = ("in_domain", "background", "position", "objects")
-STARTS: tuple[Start, ...] = ("home", "near_target", "near_goal")
-FIRST_SEED = 1_000_000
 BATCH = 8
 TIME_LIMIT_S = 30.0
 TABLE_WIDTH = 140
@@ -174,7 +168,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _expand(name: str, known: Sequence[str], what: str) -> tuple[str, ...]:
+def expand(name: str, known: Sequence[str], what: str) -> tuple[str, ...]:
+    """Names of a list with commas, or "all". BadParameter names the first unknown."""
     if name == "all":
         return tuple(known)
     names = tuple(name.split(","))
@@ -209,8 +204,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Run closed-loop episodes in simulation and report scores with Wilson 95 % intervals."""
-    policies = _expand(policy, tuple(SELECTORS), "policy")
-    cells = [(p, t, e) for p in policies for t in _expand(task, TASKS, "task") for e in _expand(environment, ENVIRONMENTS, "environment")]
+    policies = expand(policy, tuple(SELECTORS), "policy")
+    cells = [(p, t, e) for p in policies for t in expand(task, TASKS, "task") for e in expand(environment, ENVIRONMENTS, "environment")]
     beginning = next((s for s in STARTS if s == start), None)
     if beginning is None:
         raise typer.BadParameter(f"unknown start '{start}'; known: {', '.join(STARTS)}")
@@ -218,23 +213,23 @@ def evaluate(
     journal = json_file.with_suffix(".episodes.jsonl") if json_file and not to_standard_output else None
     results = _read_journal(journal) if journal and journal.is_file() else []
     digest = digest_of(preset, weights, time_limit)
-    wanted = {(*c, start, FIRST_SEED + seed + i) for c in cells for i in range(episodes)}
+    wanted = {(*c, start, EVALUATION_SEED_START + seed + i) for c in cells for i in range(episodes)}
     others = [r for r in results if r.weights != digest]
     if others:
         Console(stderr=True).print(f"[yellow]{journal}: leaving out {len(others)} episodes of other weights, preset or time limit[/]")
     results = [r for r in results if r.weights == digest and (r.policy, r.task, r.environment, r.start, r.seed) in wanted]
     done = {(r.policy, r.task, r.environment, r.start, r.seed) for r in results}
-    commit = describe_commit()
-    if older := Counter(r.commit or "an unknown commit" for r in results if r.commit != commit):
+    here = commit()
+    if older := Counter(r.commit or "an unknown commit" for r in results if r.commit != here):
         counts = ", ".join(f"{count} of {name}" for name, count in older.items())
         Console(stderr=True).print(f"[yellow]{journal}: goes on from episodes of other code: {counts}[/]")
-    seeds = [FIRST_SEED + seed + i for i in range(episodes)]
+    seeds = [EVALUATION_SEED_START + seed + i for i in range(episodes)]
     batches = list(
-        _batches(cells, beginning, seeds, done, preset=preset, weights=weights, digest=digest, time_limit_s=time_limit, commit=commit)
+        _batches(cells, beginning, seeds, done, preset=preset, weights=weights, digest=digest, time_limit_s=time_limit, commit=here)
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True, width=TABLE_WIDTH)
-    with Progress(*columns, console=console) as progress, _pool(workers) as pool:
+    with Progress(*columns, console=console) as progress, pool_of(workers) as pool:
         bar = progress.add_task("episodes", total=len(wanted), completed=len(done))
         for future in as_completed([pool.submit(run_batch, batch) for batch in batches]):
             new = future.result()
@@ -252,12 +247,8 @@ def evaluate(
     summary = summarise(results)
     (console if to_standard_output else Console(width=TABLE_WIDTH)).print(_table(summary))
     facts = {"command": "evaluate", "seed": seed, "episodes": episodes, "start": start, "preset": preset, "weights": digest}
-    facts |= {"time_limit_s": time_limit, "commit": commit, "commits": sorted({r.commit or "unknown" for r in results})}
-    document = json.dumps({"cells": summary} | facts, indent=1)
-    if to_standard_output:
-        typer.echo(document)
-    elif json_file:
-        json_file.write_text(document + "\n")
+    facts |= {"time_limit_s": time_limit, "commit": here, "commits": sorted({r.commit or "unknown" for r in results})}
+    write_json(json_file or "", {"cells": summary} | facts)
 
 
 def _table(cells: Sequence[dict[str, Any]]) -> Table:
@@ -289,7 +280,7 @@ def _table(cells: Sequence[dict[str, Any]]) -> Table:
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def pool_of(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes for batches; after an error or Ctrl-C those that have not begun are dropped."""
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:

@@ -32,6 +32,7 @@ SCORE_TICKS = 2
 LATCHED_S = 1.0
 """For what the arm held to come to rest: it is held until an operator resets it, and none is here."""
 START_NS = 1_000_000_000
+SETTLE_S = 0.45  # that much physics comes before the first tick's, in which things come to rest
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class LockStep:
 
     def start(self, spec: EpisodeSpec) -> Episode:
         """A cell at its start, the task given."""
-        live = LiveCell(spec, self.profile, START_NS / 1e9)
+        live = LiveCell(spec, self.profile)
+        live.start(START_NS / 1e9 - SETTLE_S)
         arbiter = Arbiter(self.profile, self.kinematics, self.settings)
         scorer = Scorer(spec, live.sim)
         arbiter.on_joint_state(live.joint_state(START_NS))

@@ -5,7 +5,6 @@ Demonstrations of evaluation seeds are the truth: where the hand really was 1.2 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from harmowam_training.commit import describe_commit
-from harmowam_training.evaluate import ENVIRONMENTS, FIRST_SEED, TABLE_WIDTH, TASKS, _expand
+from harmowam_core.results import commit, write_json
+from harmowam_sim.splits import ENVIRONMENTS, EVALUATION_SEED_START, TASKS
+from harmowam_training.evaluate import TABLE_WIDTH, expand
 
 if TYPE_CHECKING:
     from harmowam_core.stages import Observation
@@ -49,7 +49,7 @@ def observations(rollout: Rollout) -> list[Observation]:
 
     return [
         Observation(
-            FIRST_SEED + t * 100_000_000,
+            EVALUATION_SEED_START + t * 100_000_000,
             {camera: frames[t] for camera, frames in rollout.frames.items()},
             rollout.positions[t],
             rollout.orientations[t],
@@ -66,7 +66,7 @@ def demonstrations(task: str, environment: str, episodes: int, seed: int) -> Ite
     from harmowam_sim.environments import sample_episode
 
     for number in range(episodes):
-        spec = sample_episode(task, environment, FIRST_SEED + seed + number)
+        spec = sample_episode(task, environment, EVALUATION_SEED_START + seed + number)
         shown = rollout(Demonstrator(spec, np.random.default_rng([spec.seed, 3])), spec, cameras=CAMERAS)
         if shown.success:
             yield shown
@@ -145,12 +145,12 @@ def bench_models(
     seed: Annotated[int, typer.Option(min=0, help="first evaluation seed, counted from the start of the evaluation range")] = 0,
     preset: Annotated[str, typer.Option(help="preset name or YAML file")] = "compact",
     weights: Annotated[Path | None, typer.Option(help="folder of weights; default: those of the preset")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the cells here")] = None,
+    json_to: Annotated[str, typer.Option("--json", help="write the cells here, - for standard output")] = "",
 ) -> None:
     """Open-loop figures of every model on held-out demonstrations, by task and environment."""
     from harmowam_training.policies import load_policy
 
-    cells = [(t, e) for t in _expand(task, TASKS, "task") for e in _expand(environment, ENVIRONMENTS, "environment")]
+    cells = [(t, e) for t in expand(task, TASKS, "task") for e in expand(environment, ENVIRONMENTS, "environment")]
     policy = load_policy("harmowam", preset, weights).policy
     results = []
     for name, where in cells:
@@ -166,11 +166,5 @@ def bench_models(
     for cell in results:
         names = (str(cell["task"]), str(cell["environment"]), str(cell["episodes"]))
         table.add_row(*names, *(f"{cell[c]:.3g}" for c in columns))
-    Console(width=TABLE_WIDTH).print(table)
-    if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps({"cells": results, "seed": seed, "commit": describe_commit()}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    typer.run(bench_models)
+    Console(stderr=json_to == "-", width=TABLE_WIDTH).print(table)
+    write_json(json_to, {"cells": results, "seed": seed, "commit": commit()})

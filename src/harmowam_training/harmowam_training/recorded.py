@@ -18,11 +18,11 @@ from harmowam_core.wan_preset import WanPreset, load_any_preset
 from harmowam_experts import load_predictive_expert, load_reactive_expert
 from harmowam_experts.protocol import ActionExpert
 from harmowam_gate.gate_network import load_gate
+from harmowam_sim.splits import TASKS
 from harmowam_training.open_loop import demonstrations, observations
 from harmowam_world_model import load_world_model
 from harmowam_world_model.protocol import GroundingMemory, WorldModel
 
-TASKS = ("pick_fruit", "stack_cans")
 MOMENTS = (0.05, 0.3, 0.55, 0.8)
 """Of a demonstration, as shares of its length: on the way, at the target, on the way to the goal, leaving."""
 

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from harmowam_core.files import replaced
-from harmowam_training.commit import describe_commit
+from harmowam_core.results import commit
 from harmowam_training.config import TrainingConfig, load_training_config
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Run:
         path, facts = self.folder / "training.json", self.facts()
         hours = facts.get(stage.value, {}).get("hours", 0.0) + seconds / 3600
         recipe = getattr(self.config, stage.value).model_dump()
-        facts[stage.value] = {"seed": self.seed, "commit": describe_commit(), "recipe": recipe, "hours": round(hours, 3)}
+        facts[stage.value] = {"seed": self.seed, "commit": commit(), "recipe": recipe, "hours": round(hours, 3)}
         with replaced(path) as part:
             part.write_text(json.dumps(facts, indent=1) + "\n")
 
@@ -205,7 +205,3 @@ def train(
             run.record(stage, time.monotonic() - started)
     if install:
         run.install()
-
-
-if __name__ == "__main__":
-    typer.run(train)

@@ -10,8 +10,9 @@ from harmowam_core.cell import Cell
 from harmowam_core.stages import JointState
 from harmowam_core.status import Reason
 from harmowam_gate.arbiter import Arbiter
-from harmowam_sim.environments import EVALUATION_SEED_START, EpisodeSpec, UnusableSeedError, sample_episode
+from harmowam_sim.environments import EpisodeSpec, UnusableSeedError, sample_episode
 from harmowam_sim.live import LiveCell
+from harmowam_sim.splits import EVALUATION_SEED_START
 from harmowam_training.evaluate import Batch, run_batch
 from harmowam_training.lockstep import Episode
 from harmowam_training.policies import load_policy
@@ -59,10 +60,10 @@ def test_joint_states_that_cannot_be_used_are_refused_and_hold_the_arm(monkeypat
 def test_a_seed_that_cannot_start_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = EVALUATION_SEED_START + 1
 
-    def live_cell(spec: EpisodeSpec, cell: Cell, factor: float) -> LiveCell:
+    def live_cell(spec: EpisodeSpec, cell: Cell) -> LiveCell:
         if spec.seed == bad:
             raise UnusableSeedError("no free place near the goal")
-        return LiveCell(spec, cell, factor)
+        return LiveCell(spec, cell)
 
     monkeypatch.setattr("harmowam_training.lockstep.LiveCell", live_cell)
     seeds = (bad - 1, bad)

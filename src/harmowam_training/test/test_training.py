@@ -21,7 +21,7 @@ from harmowam_sim.intervals import wilson
 from harmowam_training import loop
 from harmowam_training.config import StageConfig, load_training_config
 from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_rollout, split_paths
-from harmowam_training.evaluate import EpisodeResult, _expand, _read_journal, digest_of, summarise
+from harmowam_training.evaluate import EpisodeResult, _read_journal, digest_of, expand, summarise
 from harmowam_training.hindsight import grasp_and_release, grounding_labels
 from harmowam_training.kept_parts import kept_parts, weights_key
 from harmowam_training.loop import Draws, Loop, made_from, steps_done
@@ -320,9 +320,9 @@ def test_evaluate_answers_bad_input_with_a_sentence(words: tuple[str, str], tmp_
 
 
 def test_unknown_names_list_the_known() -> None:
-    assert _expand("all", ("a", "b"), "task") == ("a", "b")
+    assert expand("all", ("a", "b"), "task") == ("a", "b")
     with pytest.raises(typer.BadParameter, match="known: a, b, all"):
-        _expand("c", ("a", "b"), "task")
+        expand("c", ("a", "b"), "task")
 
 
 def test_straight_line_stops_at_the_hover_point() -> None:

@@ -19,8 +19,12 @@ from harmowam_core.cell import Cell
 TRAJECTORY, JOINT_STATE = "trajectory_msgs/msg/JointTrajectory", "sensor_msgs/msg/JointState"
 
 
+class NothingToJudgeError(ValueError):
+    """A bag has no commands."""
+
+
 def audit_bag(path: Path, cell: Cell) -> dict[str, Any]:
-    """The verdict on a bag's command topics, and the reader's ``problems``. ValueError if there is nothing to judge."""
+    """The verdict on a bag's command topics, and the reader's ``problems``. NothingToJudgeError if there are no commands."""
     commands = (cell.controllers.arm_topic, cell.controllers.gripper_topic)
     kinds = {**dict.fromkeys(commands, TRAJECTORY), topics.JOINT_STATES: JOINT_STATE}
     trajectories: list[tuple[str, int, Any]] = []
@@ -28,7 +32,7 @@ def audit_bag(path: Path, cell: Cell) -> dict[str, Any]:
     with Bag(path) as bag:
         there = [topic for topic, kind in kinds.items() if topic in bag.topics and bag.topics[topic].msgtype == kind]
         if not set(there) & set(commands):
-            raise ValueError(f"{path} has no trajectories on {' or '.join(commands)}; it has {sorted(bag.topics)}")
+            raise NothingToJudgeError(f"{path} has no trajectories on {' or '.join(commands)}; it has {sorted(bag.topics)}")
         for item in bag.messages({topic: (kind,) for topic, kind in kinds.items()}):
             if item.topic == topics.JOINT_STATES:
                 states.append((item.time_ns, item.message))

@@ -24,13 +24,14 @@ from harmowam_bringup.bags.bag_writer import BagWriter, RecordedTopic
 from harmowam_bringup.bags.made_up_cameras import Cameras, serialized_image, stamped
 from harmowam_bringup.demo import DemoOptions, launch_simulation, wait_until_active
 from harmowam_bringup.session import GraphSession, free_domain, isolated_environment
-from harmowam_bringup.summary import commit, new_results_dir, write_json
+from harmowam_bringup.summary import new_results_dir
 from harmowam_core.cell import load_cell
 from harmowam_core.contract import load_contract
 from harmowam_core.images import prepare_image
 from harmowam_core.kinematics import Kinematics
 from harmowam_core.messages import image_from_message, joint_state_from_message, joint_state_to_message
 from harmowam_core.presets import load_preset
+from harmowam_core.results import commit, write_json
 from harmowam_core.stages import JointState
 from harmowam_sim.environments import sample_episode
 
@@ -128,7 +129,7 @@ def bench_record(seconds: float, graph: bool, out: Path, console: Console) -> di
             )
         )
         stack.callback(_interrupt, publisher)
-        process, cpu_s, began_s = psutil.Process(recorder.pid), 0.0, 0.0
+        process, cpu_s, began_s, faults = psutil.Process(recorder.pid), 0.0, 0.0, 0
 
         def on_wait() -> None:
             nonlocal cpu_s, began_s
@@ -137,8 +138,7 @@ def bench_record(seconds: float, graph: bool, out: Path, console: Console) -> di
 
         if graph:
             instruction = sample_episode(run.task, run.environment, run.episode_seed).instruction
-            while publisher.poll() is None:
-                session.execute(instruction, seconds + 60.0, on_wait=on_wait, stop=lambda: publisher.poll() is not None)
+            faults = session.keep_executing(instruction, on_wait, lambda: publisher.poll() is not None, seconds + 60.0)
         while publisher.poll() is None:
             on_wait()
             time.sleep(0.1)
@@ -152,6 +152,7 @@ def bench_record(seconds: float, graph: bool, out: Path, console: Console) -> di
     results = {
         "seconds": seconds,
         "graph": graph,
+        "faults": faults,
         "sent": sent,
         "recorded": stored,
         "dropped": dropped,

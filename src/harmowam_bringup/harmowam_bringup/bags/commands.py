@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from harmowam_bringup.cli import FAILED, Json, Preset, _console, _reported, _write
+from harmowam_bringup.cli import FAILED, Json, Preset, _console, _reported
+from harmowam_core.results import write_json
 
 Contract = Annotated[str, typer.Option(help="What is read from which topic: name or path; default: the contract of the cell.")]
 Bags = Annotated[list[Path], typer.Argument(help="Rosbag2 recordings: their folders, or single .mcap or .db3 files.")]
@@ -36,7 +37,7 @@ def record(
         folder = out or Path("out/bags") / datetime.now().strftime("%Y%m%d-%H%M%S")
         options = RecordOptions(folder, tuple(topic or ()), everything, compress_images == "jpeg", preset, contract, seconds, cell)
         result = run(options, console)
-    _write(json, result)
+    write_json(json, result)
 
 
 def from_bags(
@@ -57,7 +58,7 @@ def from_bags(
 
         options = DatasetOptions(out, preset, contract, successful, task, instruction)
         report = convert(bags, options, console)
-    _write(json, report)
+    write_json(json, report)
 
 
 def labels(
@@ -80,7 +81,7 @@ def labels(
         if png is not None:
             plot_labels(found, motion, profile, png)
             console.print(f"  {png}")
-    _write(json, found)
+    write_json(json, found)
 
 
 def bench_bag(
@@ -94,7 +95,7 @@ def bench_bag(
         from harmowam_bringup.bags.bench import bench_bag as run
 
         results = run(seconds, out, console)
-    _write(json, results)
+    write_json(json, results)
 
 
 def bench_record(
@@ -109,7 +110,7 @@ def bench_record(
         from harmowam_bringup.bags.bench import bench_record as run
 
         results = run(seconds, graph, out, console)
-    _write(json, results)
+    write_json(json, results)
     raise typer.Exit(FAILED if results["dropped"] else 0)
 
 
@@ -132,4 +133,4 @@ def publish_cameras(
         except TimeoutError as error:
             raise GraphError(str(error)) from error
     console.print(f"{sum(sent.values())} images sent")
-    _write(json, sent)
+    write_json(json, sent)

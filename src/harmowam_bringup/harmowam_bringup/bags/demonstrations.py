@@ -17,7 +17,8 @@ from harmowam_core.messages import image_to_message, joint_state_to_message, opt
 from harmowam_core.stages import JointState, JointTrajectory
 from harmowam_core.status import Task
 from harmowam_sim.demonstrators import Demonstrator, Rollout, rollout
-from harmowam_sim.environments import EVALUATION_SEED_START, sample_episode
+from harmowam_sim.environments import sample_episode
+from harmowam_sim.splits import EVALUATION_SEED_START
 
 START_NS = 1_700_000_000_000_000_000
 PERIOD_NS = 100_000_000

@@ -25,9 +25,9 @@ from harmowam_bringup.bags.bag_writer import BagWriter
 from harmowam_bringup.bags.graph_recorder import GraphRecorder, graph_topics
 from harmowam_bringup.dds import expect_large_images
 from harmowam_bringup.session import GraphError
-from harmowam_bringup.summary import commit
 from harmowam_core.cell import Cell, load_cell
 from harmowam_core.contract import contract_for
+from harmowam_core.results import commit
 from harmowam_core.wan_preset import load_any_preset
 
 LOW_DISK_BYTES = 2**30
@@ -71,7 +71,7 @@ def _of_cell(cell: Cell) -> dict[str, str]:
     return {
         "cell": cell.name,
         "cell_profile": json.dumps(cell.model_dump(mode="json")),
-        "commit": commit() or "unknown",
+        "commit": commit(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
 

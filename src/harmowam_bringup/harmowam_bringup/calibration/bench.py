@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+from harmowam_core.results import write_json
 
 MAX_MM, MAX_DEG = 2.0, 0.2
 
@@ -33,10 +33,7 @@ def calibration(
         table.add_row(row["kind"], row["intrinsics"], *figures, f"{row['sigma_mm']:.3f}")
     console.print(table)
     result = {"repeats": repeats, "views": views, "setups": rows}
-    if json == "-":
-        print(json_module.dumps(result, indent=2))
-    elif json:
-        Path(json).write_text(json_module.dumps(result, indent=2) + "\n")
+    write_json(json, result)
     met = all(run["error_mm"] <= MAX_MM and run["error_deg"] <= MAX_DEG for run in runs)
     raise typer.Exit(0 if met else 1)
 

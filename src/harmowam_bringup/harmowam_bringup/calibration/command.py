@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
+
+from harmowam_core.results import write_json
 
 BAD_INPUT = 2
 
@@ -134,10 +135,7 @@ def _calibrate(
         "calibration": calibration.model_dump(),
         "written": str(path or "") or None,
     }
-    if json == "-":
-        print(json_module.dumps(report, indent=2))
-    elif json:
-        Path(json).write_text(json_module.dumps(report, indent=2) + "\n")
+    write_json(json, report)
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:

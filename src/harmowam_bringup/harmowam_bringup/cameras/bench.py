@@ -8,13 +8,14 @@ import struct
 import time
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from threading import Event, Thread
 from typing import Annotated, Any
 
 import psutil
 import typer
 from rich.console import Console
+
+from harmowam_core.results import write_json
 
 CAMERAS = ("scene", "wrist_left", "wrist_right")
 WARM_UP_S = 3.0
@@ -29,10 +30,7 @@ def camera_node(
     """Three 640x480 software cameras at 30 Hz through the camera node: processor share, frames dropped; exit 1 above the limits."""
     console = Console(stderr=json == "-", highlight=False, soft_wrap=True)
     result = measure(seconds, console)
-    if json == "-":
-        print(json_module.dumps(result, indent=2))
-    elif json:
-        Path(json).write_text(json_module.dumps(result, indent=2) + "\n")
+    write_json(json, result)
     met = result["cpu_percent"] <= MAX_CPU_PERCENT and result["dropped"] == 0
     raise typer.Exit(0 if met else 1)
 

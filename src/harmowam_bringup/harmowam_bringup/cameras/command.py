@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json as json_module
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from harmowam_core.results import write_json
 
 LIBRARY_REMEDY = "pip install -c constraints.txt pyrealsense2, and apt-get install libusb-1.0-0"
 
@@ -35,9 +35,5 @@ def cameras(
         console.print(table)
     else:
         console.print("No RealSense camera is connected. Plug it into a USB 3 port; inside a container, pass /dev/bus/usb and /dev/video*.")
-    listed = json_module.dumps({"cameras": [dataclasses.asdict(device) for device in found]}, indent=2)
-    if json == "-":
-        print(listed)
-    elif json:
-        Path(json).write_text(listed + "\n")
+    write_json(json, {"cameras": [dataclasses.asdict(device) for device in found]})
     raise typer.Exit(0 if found else 1)

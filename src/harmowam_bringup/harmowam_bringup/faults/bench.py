@@ -18,7 +18,8 @@ from harmowam_bringup.faults.catalogue import SCENARIOS
 from harmowam_bringup.faults.fault_graph import FaultGraph
 from harmowam_bringup.faults.scenario import STOLEN_S, Measured, Scenario
 from harmowam_bringup.session import GraphError
-from harmowam_bringup.summary import commit, new_results_dir, write_json
+from harmowam_bringup.summary import new_results_dir
+from harmowam_core.results import commit, write_json
 
 FAILED, NO_GRAPH, INTERRUPTED = 1, 3, 130
 
@@ -53,10 +54,7 @@ def bench_faults(
         "measured": [asdict(one) for one in measured],
     }
     write_json(folder / "faults.json", results)
-    if json == "-":
-        print((folder / "faults.json").read_text(), end="")
-    elif json:
-        write_json(Path(json), results)
+    write_json(json, results)
     print_table(results["faults"], console)
     for one in measured:
         if one.says:

@@ -78,7 +78,7 @@ class WorldModelLost(Scenario):
         return graph.misbehave("world_model", variant)
 
     def is_reaction(self, state: StateSeen) -> bool:
-        return state.status is Status.HOLDING and state.reason in (Reason.CHUNK_STALE, Reason.IMAGINATION_STALE)
+        return state.status is Status.HOLDING and state.reason is Reason.CHUNK_STALE
 
     def began_ns(self, graph: FaultGraph, injected_ns: int, reaction: Reaction) -> int:
         """When the observation of the last chunk was made."""

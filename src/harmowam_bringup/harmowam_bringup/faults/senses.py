@@ -21,7 +21,8 @@ from harmowam_core.stages import UInt8
 from harmowam_core.status import Reason, Status
 from harmowam_gate.settings import ArbiterSettings
 from harmowam_sim.demonstrators import open_cell
-from harmowam_sim.environments import Start, sample_episode
+from harmowam_sim.environments import sample_episode
+from harmowam_sim.splits import Start
 
 SCENE = topics.camera_image("scene")
 
@@ -38,7 +39,7 @@ class CameraOff(Scenario):
         return min(graph.relay(topics.camera_image(camera), "off") for camera in cameras)
 
     def is_reaction(self, state: StateSeen) -> bool:
-        stale = (Reason.OBSERVATION_STALE, Reason.IMAGINATION_STALE, Reason.CHUNK_STALE)
+        stale = (Reason.OBSERVATION_STALE, Reason.CHUNK_STALE)
         return state.status is Status.HOLDING and state.reason in stale
 
     def began_ns(self, graph: FaultGraph, injected_ns: int, reaction: Reaction) -> int:
@@ -104,7 +105,7 @@ class LinkLost(Scenario):
         return graph.relay(topics.IMAGINATION, variant, 2.0 if variant == "delayed" else 0.0)
 
     def is_reaction(self, state: StateSeen) -> bool:
-        stale = (Reason.IMAGINATION_STALE, Reason.CHUNK_STALE, Reason.OBSERVATION_STALE)
+        stale = (Reason.CHUNK_STALE, Reason.OBSERVATION_STALE)
         return state.status is Status.HOLDING and state.reason in stale
 
     def began_ns(self, graph: FaultGraph, injected_ns: int, reaction: Reaction) -> int:

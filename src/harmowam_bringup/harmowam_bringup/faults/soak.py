@@ -24,7 +24,8 @@ from harmowam_bringup.faults.resources import Resources
 from harmowam_bringup.faults.scenario import Measured
 from harmowam_bringup.plots import write_soak_plot
 from harmowam_bringup.session import GraphError
-from harmowam_bringup.summary import commit, new_results_dir, write_json
+from harmowam_bringup.summary import new_results_dir
+from harmowam_core.results import commit, write_json
 
 RARE = {"expert_killed": 0.5, "arbiter_killed": 0.25, "driver_restarts": 0.25, "arbiter_frozen": 0.5}
 """Weights of faults after which a process starts anew: a leak shows in processes that live long. All others: 1."""
@@ -107,10 +108,7 @@ def soak(
     results = run.results()
     write_json(folder / "soak.json", results)
     write_soak_plot(folder / "soak.png", run.resources.samples, results["faults"])
-    if json_file == "-":
-        print((folder / "soak.json").read_text(), end="")
-    elif json_file:
-        write_json(Path(json_file), results)
+    write_json(json_file, results)
     _print(results, console)
     console.print(f"  {folder / 'soak.json'}, {folder / 'soak.png'}")
     raise typer.Exit(INTERRUPTED if run.ended == "interrupted" else 0 if results["ok"] else FAILED)

@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harmowam_bringup.fuzz.episode import Player
 from harmowam_bringup.fuzz.events import Event, draw
-from harmowam_bringup.summary import commit, write_json
 from harmowam_core.cell import load_cell
+from harmowam_core.results import commit, write_json
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 BLOCK = 10
@@ -56,7 +56,7 @@ def fuzz(
     if replay is not None:
         raise typer.Exit(_replay(replay, console))
     out.mkdir(parents=True, exist_ok=True)
-    journal = out / f"seed-{seed}-{(commit() or 'unknown')[:12]}.jsonl"
+    journal = out / f"seed-{seed}-{commit()[:12]}.jsonl"
     blocks = _read(journal)
     before = sum(block.chunks for block in blocks)
     began_s, code = time.monotonic(), 0
@@ -65,10 +65,7 @@ def fuzz(
     except KeyboardInterrupt:
         code = INTERRUPTED
     results = _summary(blocks, seed, before, time.monotonic() - began_s)
-    if json_file == "-":
-        print(json.dumps(results, indent=2))
-    elif json_file:
-        write_json(Path(json_file), results)
+    write_json(json_file, results)
     console.print(
         f"{results['chunks']} chunks ({results['accepted']} taken), {results['trajectories']} trajectories, "
         f"{len(results['failed'])} failed episodes; {results['chunks_per_s']:.0f} chunks/s; journal {journal}"

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,9 +20,9 @@ from harmowam_bringup.planning.checker import PathChecker
 from harmowam_bringup.planning.collision import CollisionModel
 from harmowam_bringup.planning.embedded import EmbeddedPlanner
 from harmowam_bringup.planning.protocol import Obstacle, Plan, PlanningError, PlanningScene
-from harmowam_bringup.summary import commit, write_json
 from harmowam_core.cell import Cell, load_cell
 from harmowam_core.kinematics import Kinematics
+from harmowam_core.results import commit, write_json
 from harmowam_gate.rounded_path import RoundedPath
 
 Float64 = NDArray[np.float64]
@@ -172,18 +171,9 @@ def bench_planner(
     """The embedded motion planner among random clutter; exit 1 if any path touches something or success is below 99 %."""
     console = Console(stderr=json == "-", highlight=False, soft_wrap=True)
     results = measure(pairs, seed, load_cell(cell), reference, console)
-    if json == "-":
-        print(_json(results))
-    elif json:
-        write_json(Path(json), results)
+    write_json(json, results)
     _print(results, console)
     raise typer.Exit(0 if results["success"] >= 0.99 and not results["collisions"] else 1)
-
-
-def _json(results: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(results, indent=2, allow_nan=False)
 
 
 def _print(results: dict[str, Any], console: Console) -> None:

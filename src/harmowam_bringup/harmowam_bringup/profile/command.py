@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harmowam_bringup.cli import FAILED, Json, Preset, _console, _reported, _write
+from harmowam_bringup.cli import FAILED, Json, Preset, _console, _reported
+from harmowam_core.results import write_json
 
 Profile = Annotated[str, typer.Argument(help="Cell profile by name, or path of a profile.")]
 
@@ -39,7 +40,7 @@ def check(
         notes = list(serial_findings(cell))
     if json != "-":
         _print(console, path, findings, notes)
-    _write(json, {"profile": cell.name, "file": str(path), "findings": findings, "for_a_robot": notes})
+    write_json(json, {"profile": cell.name, "file": str(path), "findings": findings, "for_a_robot": notes})
     raise typer.Exit(FAILED if findings else 0)
 
 
@@ -71,7 +72,7 @@ def prepare(
         wishes = Wishes(preset, arms, cameras, fake_hardware, dry_run, rviz)  # type: ignore[arg-type]  # checked there
         launch = write(profile, out.resolve(), wishes)
     console.print(f"profile {launch['profile']}: {len(launch['hardware'])} nodes in {out / 'launch.json'}")
-    _write(json, launch)
+    write_json(json, launch)
 
 
 def listed(json: Json = "") -> None:
@@ -94,4 +95,4 @@ def listed(json: Json = "") -> None:
     if json != "-":
         for name, entry in found.items():
             console.print(f"{name:<14} arms {', '.join(entry['arms']):<12} presets {', '.join(entry['presets']) or 'none'}")
-    _write(json, found)
+    write_json(json, found)

@@ -14,8 +14,6 @@ from harmowam_core.kinematics import Kinematics, KinematicsError
 from harmowam_gate.body import Body
 from harmowam_gate.settings import ArbiterSettings
 
-SINGULAR = 30.0
-"""Condition number of the Jacobian beyond which home is no good place to start from (MoveIt Servo stops there)."""
 AGREEMENT_M = 1e-4
 
 
@@ -80,7 +78,7 @@ def _pose_findings(cell: Cell) -> Iterator[str]:
     tcp = ForwardKinematics(cell).poses(home[None], np.zeros_like(home)[None]).tcp[0]
     away_m = np.linalg.norm(tcp - kinematics.forward(home)[0], axis=-1)
     for index, arm in enumerate(cell.arms):
-        if not condition[index] < SINGULAR:
+        if not condition[index] < cell.safety.singularity.stop:
             yield f"arm '{arm.name}': home is nearly singular (condition number {condition[index]:.0f}); change home or posture"
         if not away_m[index] < AGREEMENT_M:
             yield f"arm '{arm.name}': auditor and arbiter see the tool {away_m[index]:.4f} m apart; check tool and urdf"

@@ -26,9 +26,10 @@ def bench_replay(
     """Replay scripted demonstrations recorded as three 640x480 cameras at 30 Hz (enlarged pictures); exit 1 if two runs differ."""
     from harmowam_bringup.bags.demonstrations import demonstrate, write_demonstrations
     from harmowam_bringup.replay.command import replay
-    from harmowam_bringup.summary import new_results_dir, write_json
+    from harmowam_bringup.summary import new_results_dir
     from harmowam_core.cell import load_cell
     from harmowam_core.contract import load_contract
+    from harmowam_core.results import write_json
 
     console = Console(stderr=True, highlight=False)
     folder, cell, contract = new_results_dir(out), load_cell(), load_contract()
@@ -50,8 +51,5 @@ def bench_replay(
     result["commit"] = replayed[0]["commit"]
     write_json(folder / "replay.json", result)
     console.print("digests are " + ("the same" if same else "[red]different[/red]"), f" {folder / 'replay.json'}")
-    if json_file == "-":
-        typer.echo(json.dumps(result, indent=2))
-    elif json_file:
-        write_json(Path(json_file), result)
+    write_json(json_file, result)
     raise typer.Exit(0 if same else FAILED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,7 +67,8 @@ def replay(
         raise typer.Exit(BAD_INPUT)
     from harmowam_bringup.bags.problems import print_problems
     from harmowam_bringup.replay.report import write_report
-    from harmowam_bringup.summary import commit, new_results_dir, write_json
+    from harmowam_bringup.summary import new_results_dir
+    from harmowam_core.results import commit, write_json
 
     folder = new_results_dir(out)
     facts = {"preset": preset, "contract": contract or rules.name, "seed": seed, "step_s": step, "threads": threads, "commit": commit()}
@@ -84,10 +84,7 @@ def replay(
             console.print(Text(run.name, style="yellow"))
             print_problems(run.recorded.problems, run.recorded.started_ns, console)
     console.print(f"  {folder / 'replay.json'}\n  {folder / 'report.html'}")
-    if json_file == "-":
-        typer.echo(json.dumps(document, indent=2, allow_nan=False))
-    elif json_file:
-        write_json(Path(json_file), document)
+    write_json(json_file, document)
     if left_out:
         raise typer.Exit(FAILED)
 

@@ -21,7 +21,7 @@ from harmowam_bringup.bags.message_types import Decoder, MalformedError, Unknown
 from harmowam_bringup.bags.problems import Trouble, print_problems
 from harmowam_bringup.bags.progress import following
 from harmowam_bringup.bags.rows import message_types
-from harmowam_bringup.cli import Json, Preset, _console, _reported, _write
+from harmowam_bringup.cli import Json, Preset, _console, _reported
 from harmowam_bringup.dds import expect_large_images
 from harmowam_bringup.session import ANSWER_S, GraphClient, GraphError
 from harmowam_bringup.startup import CONFIGURE_S, wait_for_models
@@ -31,6 +31,7 @@ from harmowam_core.contract import Contract, contract_for
 from harmowam_core.messages import image_from_message, image_to_message, stamp_from_message
 from harmowam_core.observation_feed import COMPRESSED
 from harmowam_core.qos import LATEST, SENSOR
+from harmowam_core.results import write_json
 from harmowam_core.stages import StageError
 from harmowam_core.status import Outcome
 from harmowam_core.wan_preset import load_any_preset
@@ -70,7 +71,7 @@ def play(
             result = Player(graph, recording, playlist, console).run(start_ns, instruction)
         print_problems(recording.problems, recording.started_ns, console)
         console.print(f"{bag}: {result['messages']} messages of {result['topics']} topics in {result['seconds']:.1f} s")
-        _write(json, result)
+        write_json(json, result)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harmowam_bringup.auditor.from_bag import audit_bag
+from harmowam_bringup.auditor.from_bag import NothingToJudgeError, audit_bag
 from harmowam_bringup.bags.bag import Bag
 from harmowam_bringup.bags.problems import Problem
 from harmowam_bringup.bags.rows import Progress, read_rows
@@ -77,7 +77,7 @@ def read_recorded(
         latencies, problems, started_ns, duration_s = _latencies_ms(bag), list(bag.problems), bag.started_ns, bag.duration_s
     try:
         auditor: dict[str, Any] | None = audit_bag(path, cell)
-    except ValueError:  # no commands were recorded: there is nothing to judge
+    except NothingToJudgeError:
         auditor = None
     executed = _executed(observations, found.commanded(contract.period_s))
     moved = np.linalg.norm(np.ptp(executed.positions, axis=0), axis=-1)  # (A,)

@@ -18,16 +18,14 @@ import psutil
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from std_srvs.srv import Trigger
 
 from harmowam_bringup.bench import figures
 from harmowam_bringup.demo import DemoOptions, launch_simulation, resolved_config, wait_until_active
 from harmowam_bringup.recorder import Recorder
-from harmowam_bringup.session import ANSWER_S, GraphError, GraphSession, free_domain, isolated_environment
-from harmowam_bringup.summary import commit, new_results_dir, write_json
-from harmowam_core import topics
+from harmowam_bringup.session import GraphError, GraphSession, free_domain, isolated_environment
+from harmowam_bringup.summary import new_results_dir
 from harmowam_core.cell import load_cell
-from harmowam_core.status import Outcome
+from harmowam_core.results import commit, write_json
 from harmowam_sim.environments import sample_episode
 
 SETTLE_S = 5.0
@@ -119,12 +117,7 @@ def _measure(session: GraphSession, recorder: Recorder, instruction: str, second
             recorder.restart()
 
     with recorder:
-        faults = 0
-        while (left_s := end_s - time.monotonic()) > 0:
-            result = session.execute(instruction, left_s + 10.0, on_wait=on_wait, stop=lambda: time.monotonic() >= end_s)
-            if result.outcome in (Outcome.FAULT, Outcome.REFUSED):  # a starved machine makes the arbiter latch
-                faults += 1
-                _reset(session)
+        faults = session.keep_executing(instruction, on_wait, lambda: time.monotonic() >= end_s, SETTLE_S + seconds + 10.0)
         recorder.stop()
         used_s = cpu_s() - before_s
     found = figures(recorder.recording())
@@ -134,17 +127,6 @@ def _measure(session: GraphSession, recorder: Recorder, instruction: str, second
         "faults": faults,
         "watcher_cpu_percent": round(100 * used_s / seconds, 1),
     }
-
-
-def _reset(session: GraphSession) -> None:
-    client = session.node.create_client(Trigger, topics.RESET)
-    try:
-        session.spin(client.service_is_ready, ANSWER_S, f"the arbiter's {topics.RESET}")
-        done = client.call_async(Trigger.Request())
-        session.spin(done.done, ANSWER_S, "the arbiter to reset")
-        session.spin_for(0.5)  # until it has seen the arm again
-    finally:
-        session.node.destroy_client(client)
 
 
 def summary(measured: dict[str, list[dict[str, float]]]) -> dict[str, Any]:

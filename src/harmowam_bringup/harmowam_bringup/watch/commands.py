@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from harmowam_bringup.cli import FAILED, Backend, Json, Preset, _console, _reported, _write
+from harmowam_bringup.cli import FAILED, Backend, Json, Preset, _console, _reported
+from harmowam_core.results import write_json
 
 CellName = Annotated[str, typer.Option(help="Cell profile by name, or path of a profile.")]
 
@@ -53,5 +54,5 @@ def bench_watch(
         from harmowam_bringup.watch.bench import bench_watch as run
 
         results = run(WatchBenchOptions(seconds, repetitions, preset, backend, out), console)
-    _write(json, results)
+    write_json(json, results)
     raise typer.Exit(0 if results["within_limit"] else FAILED)
