@@ -21,7 +21,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
 from harmowam_bringup.bags.bag import Bag, BagError
-from harmowam_bringup.bags.message_types import MalformedError, UnknownTypeError, decoder
+from harmowam_bringup.bags.message_types import DefinitionError, MalformedError, UnknownTypeError, decoder
 from harmowam_bringup.bags.problems import Trouble
 from harmowam_core.messages import image_from_message, image_to_message, stamp_to_message
 
@@ -263,6 +263,17 @@ def test_other_types_and_definitions_are_refused_once(definition: str, wanted: s
         assert (problem.trouble, problem.topic, problem.count) == (Trouble.REFUSED, TASK, 2) and why in problem.text
 
 
+def test_a_definition_that_cannot_be_read_is_reported_once_and_the_installed_one_taken(tmp_path: Path) -> None:
+    path = by_mcap(tmp_path / "a.mcap", ITEMS, definitions={"harmowam_msgs/msg/Task": "uint32 = task id?"})
+    with Bag(path) as bag:
+        for _ in range(2):
+            [task] = [item.message for item in bag.messages([TASK])]
+            assert task.instruction
+        [problem] = bag.problems
+        assert (problem.trouble, problem.topic, problem.count) == (Trouble.DAMAGED, TASK, 1)
+        assert "definition of harmowam_msgs/msg/Task cannot be read" in problem.text and "installed" in problem.text
+
+
 def test_definitions_of_the_bag_come_first() -> None:
     raw = serialize_message(String(data="hey"))
     assert decoder("acme_msgs/msg/Words", "ros2msg", "string words\n")(raw).words == "hey"
@@ -272,6 +283,8 @@ def test_definitions_of_the_bag_come_first() -> None:
     assert decoder("acme_msgs/msg/Words", "ros2idl", idl)(raw).words == "hey"
     with pytest.raises(UnknownTypeError, match="acme_msgs/msg/Other"):
         decoder("acme_msgs/msg/Other")
+    with pytest.raises(DefinitionError, match="acme_msgs/msg/Words"):
+        decoder("acme_msgs/msg/Words", "ros2msg", "= words")
     with pytest.raises(MalformedError, match="is no sensor_msgs/msg/Image"):
         decoder("sensor_msgs/msg/Image")(raw)
 

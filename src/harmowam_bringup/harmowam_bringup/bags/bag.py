@@ -23,7 +23,7 @@ import yaml
 import zstandard
 
 from harmowam_bringup.bags.mcap_source import McapSource
-from harmowam_bringup.bags.message_types import Decoder, MalformedError, UnknownTypeError, decoder, differing
+from harmowam_bringup.bags.message_types import Decoder, DefinitionError, MalformedError, UnknownTypeError, decoder, differing
 from harmowam_bringup.bags.problems import Problems, Trouble
 from harmowam_bringup.bags.source import Channel, Source
 from harmowam_bringup.bags.sqlite_source import SqliteSource
@@ -89,6 +89,7 @@ class Bag:
         self._stack = ExitStack()
         self._watched: set[str] = set()
         self._refused: set[str] = set()
+        self._undefined: set[str] = set()
         try:
             metadata, files = self._find()
             self._sources = [source for file in files if (source := self._open(file)) is not None]
@@ -200,10 +201,18 @@ class Bag:
                 self._refused.add(channel.topic)
                 self.problems.add(Trouble.REFUSED, channel.topic, why, count=self.topics[channel.topic].count)
             return None
+        count = self.topics[channel.topic].count
         try:
-            return _decoder(channel.msgtype, channel.encoding, channel.definition)
+            try:
+                return _decoder(channel.msgtype, channel.encoding, channel.definition)
+            except DefinitionError as error:
+                decode = _decoder(channel.msgtype)
+                if channel.topic not in self._undefined:
+                    self._undefined.add(channel.topic)
+                    self.problems.add(Trouble.DAMAGED, channel.topic, f"{error}; read by the installed definition", count=count)
+                return decode
         except UnknownTypeError as error:
-            self.problems.add(Trouble.UNKNOWN_TYPE, channel.topic, str(error), count=self.topics[channel.topic].count)
+            self.problems.add(Trouble.UNKNOWN_TYPE, channel.topic, str(error), count=count)
             return None
 
     # ---- files ---------------------------------------------------------------------------------------------------------

@@ -25,12 +25,16 @@ class UnknownTypeError(ValueError):
     """Nobody knows the definition of a message type."""
 
 
+class DefinitionError(ValueError):
+    """A bag's definition of a message type cannot be read."""
+
+
 class MalformedError(ValueError):
     """Bytes that are no message of the type."""
 
 
 def decoder(msgtype: str, encoding: str = "", definition: str = "") -> Decoder:
-    """What turns serialized messages (CDR) of a type into objects with its fields; UnknownTypeError names the type.
+    """What turns serialized messages (CDR) of a type into objects with its fields; UnknownTypeError and DefinitionError name the type.
 
     encoding: "ros2msg" or "ros2idl" with the definition as bags hold it, or "" where the bag has none. Arrays are NumPy arrays that share
     the bytes' memory. The decoder raises MalformedError. (rosbags' own refuses what ROS leaves after a message.)
@@ -39,8 +43,8 @@ def decoder(msgtype: str, encoding: str = "", definition: str = "") -> Decoder:
         store = _recorded(msgtype, encoding, definition) if definition else _known(msgtype)
         rules = store.get_msgdef(msgtype)
     except (TypesysError, KeyError, ValueError) as error:
-        if definition:  # as good as none
-            return decoder(msgtype)
+        if definition:
+            raise DefinitionError(f"the bag's definition of {msgtype} cannot be read: {error}") from error
         raise UnknownTypeError(
             f"type {msgtype} is unknown here, and the bag has no definition of it; build its package and source it"
         ) from error
@@ -94,7 +98,7 @@ def differing(msgtype: str, encoding: str, definition: str) -> list[str]:
     try:
         return list(_differing(_recorded(msgtype, encoding, definition), _known(msgtype), msgtype)) if definition else []
     except (TypesysError, KeyError, ValueError):
-        return []  # the decoder does without the one, or says that it lacks the other
+        return []  # the decoder says so
 
 
 def _differing(recorded: Typestore, known: Typestore, msgtype: str) -> Iterator[str]:
