@@ -1,7 +1,8 @@
 """Reactive expert: inverse dynamics that reads, from each imagined frame, the end-effector pose and gripper shown there.
 
-The pose is read absolutely, then anchored: what it reads in the current frame is replaced by what the joints measure, which
-cancels the reader's bias.
+It is told where the hands are and their way to the grounded points, as the transformer is that imagined the frame: where nothing was
+shown, imagined hands are vague, points are not. What it reads in the current frame is replaced by what the joints measure, which cancels
+its bias.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from harmowam_core.backends import Backend, compile_module, host_device
+from harmowam_core.hands import HANDS, WORKSPACE_SCALE, hand_vector
 from harmowam_core.presets import CompactPreset
 from harmowam_core.stages import ActionChunk, Expert, Imagination, Observation
 from harmowam_experts.poses import rotation_from_6d
 
-POSE = 10  # per arm: position 3 (10 cm units from the mean of the workspace), rotation 6, gripper 1
-POSITION_CENTRE = np.array([0.5, 0.0, 0.2], np.float32)
+POSE = 10  # per arm: position 3 (10 cm units from the middle of the workspace), rotation 6, gripper 1
 POSITION_SCALE = 0.1
 
 
 class ReactiveNetwork(nn.Module):
-    """(latent of a frame, pooled hidden tokens, which frame) to a pose an arm."""
+    """(latent of a frame, pooled hidden tokens, hands, which frame) to a pose an arm."""
 
     def __init__(self, preset: CompactPreset) -> None:
         super().__init__()
@@ -36,25 +37,29 @@ class ReactiveNetwork(nn.Module):
         channels = config.channels
         self.frame = nn.Embedding(preset.frames, channels)
         self.hidden = nn.Conv2d(self.pooled, channels, 1)
+        self.hands = nn.Sequential(nn.Linear(HANDS, config.hidden), nn.SiLU(), nn.Linear(config.hidden, channels))
         self.inputs = nn.Conv2d(latent, channels, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)) for _ in range(4)
         )
         self.reduce = nn.Conv2d(channels, 32, 1)
         self.head = nn.Sequential(
-            nn.Linear(32 * preset.tokens, config.hidden), nn.SiLU(),
+            nn.Linear(32 * preset.tokens + 2 * channels, config.hidden), nn.SiLU(),
             nn.Linear(config.hidden, config.hidden), nn.SiLU(),
             nn.Linear(config.hidden, self.arms * POSE),
         )  # fmt: skip
 
-    def forward(self, latents: Tensor, hidden: Tensor, frame: Tensor) -> Tensor:
-        """latents: (B, 80, C), hidden: (B, 80, D), frame: (B,) index; returns (B, A, 10)."""
+    def forward(self, latents: Tensor, hidden: Tensor, hands: Tensor, frame: Tensor) -> Tensor:
+        """latents: (B, 80, C), hidden: (B, 80, D), hands: (B, 24) now (``hand_vector``), frame: (B,) index; returns (B, A, 10)."""
         pooled = F.adaptive_avg_pool1d(hidden, self.pooled)
         as_image = [x.transpose(1, 2).unflatten(2, self.grid) for x in (latents, pooled)]
-        x = self.inputs(as_image[0]) + self.hidden(as_image[1]) + self.frame(frame)[:, :, None, None]
+        told, when = self.hands(hands), self.frame(frame)
+        x = self.inputs(as_image[0]) + self.hidden(as_image[1]) + (told + when)[:, :, None, None]
         for block in self.blocks:
             x = x + block(x)
-        return self.head(F.silu(self.reduce(x)).flatten(1)).unflatten(1, (self.arms, POSE))
+        read = self.head(torch.cat([F.silu(self.reduce(x)).flatten(1), told, when], 1)).unflatten(1, (self.arms, POSE))
+        now = hands.unflatten(1, (self.arms, -1))[..., :3] * (WORKSPACE_SCALE / POSITION_SCALE)
+        return read + F.pad(now, (0, POSE - 3))
 
 
 def reactive_loss(predicted: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
@@ -77,7 +82,7 @@ class ReactiveExpert:
         self.arms = preset.load_cell().arm_names
         generator = torch.Generator().manual_seed(0)
         shapes = ((preset.frames, preset.tokens, preset.autoencoder.latent), (preset.frames, preset.tokens, preset.transformer.dim))
-        example = tuple(torch.randn(shape, generator=generator).to(self.device) for shape in shapes)
+        example = tuple(torch.randn(shape, generator=generator).to(self.device) for shape in (*shapes, (preset.frames, HANDS)))
         index = torch.arange(preset.frames, device=self.device)
         self.compiled = {"reactive_expert": compile_module(self.network, (*example, index), backend, name="reactive_expert")}
 
@@ -88,7 +93,16 @@ class ReactiveExpert:
         latents = torch.from_numpy(np.stack([i.latents for i in imaginations])).to(self.device)  # (B, 13, 80, C)
         hidden = torch.from_numpy(np.stack([i.hidden for i in imaginations])).to(self.device)
         index = torch.arange(frames, device=self.device).repeat(batch)
-        [read] = self.compiled["reactive_expert"].outputs(latents.flatten(0, 1), hidden.repeat_interleave(frames, 0), index)
+        told = torch.from_numpy(
+            hand_vector(
+                np.stack([o.ee_position for o in observations]),
+                np.stack([o.ee_orientation for o in observations]),
+                np.stack([o.gripper for o in observations]),
+                np.stack([[p.position for p in i.grounding] for i in imaginations]),
+            )
+        ).to(self.device)
+        hidden, told = hidden.repeat_interleave(frames, 0), told.repeat_interleave(frames, 0)
+        [read] = self.compiled["reactive_expert"].outputs(latents.flatten(0, 1), hidden, told, index)
         numbers = read.cpu().numpy().reshape(batch, frames, len(self.arms), POSE)
         return [self._chunk(o, i, n) for o, i, n in zip(observations, imaginations, numbers, strict=True)]
 

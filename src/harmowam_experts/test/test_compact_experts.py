@@ -1,5 +1,7 @@
 """The compact experts: pose numbers are invertible, the predictive expert is relative to the hand, the reactive one is anchored."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from harmowam_core.hands import WORKSPACE_CENTRE, hand_vector
 from harmowam_core.presets import load_preset
 from harmowam_core.stages import Expert, GroundedPoint, Imagination, Observation
 from harmowam_experts.poses import decode_deltas, encode_deltas, rotation_6d, rotation_from_6d
 from harmowam_experts.predictive import STATE, PredictiveExpert, PredictiveInputs, PredictiveNetwork, predictive_loss, state_vector
-from harmowam_experts.reactive import ReactiveExpert, ReactiveNetwork
+from harmowam_experts.reactive import POSITION_SCALE, ReactiveExpert, ReactiveNetwork
 
 PRESET = load_preset()
 seeds = st.integers(0, 2**32 - 1)
@@ -112,9 +115,49 @@ def test_state_tells_the_next_point_alone_to_the_nearest_hand() -> None:
 
 def test_reactive_expert_is_anchored_at_the_measured_pose() -> None:
     torch.manual_seed(0)
-    reactive = ReactiveExpert(PRESET, ReactiveNetwork(PRESET))
+    network = ReactiveNetwork(PRESET)
+    torch.nn.init.zeros_(network.hands[-1].weight)  # or it would be told that the points are elsewhere
+    reactive = ReactiveExpert(PRESET, network)
     near, far = (reactive.act([observation(shift)], [imagination()])[0] for shift in (0.0, 0.1))
     np.testing.assert_allclose(far.positions - near.positions, np.tile(np.float32([0, 0.1, 0]), (12, 2, 1)), atol=1e-5)
+
+
+def test_reactive_expert_is_told_where_the_points_are() -> None:
+    torch.manual_seed(0)
+    reactive = ReactiveExpert(PRESET, ReactiveNetwork(PRESET))
+    dream = imagination()
+    moved = replace(dream, grounding=tuple(replace(p, position=p.position + np.float32([0, 0.1, 0])) for p in dream.grounding))
+    here, there = (reactive.act([observation()], [d])[0] for d in (dream, moved))
+    assert np.abs(there.positions - here.positions).max() > 1e-4
+
+
+def test_reactive_network_learns_the_way_to_the_target() -> None:
+    """From the hands alone, with frames that show nothing: at frame k the hand is k twelfths of the way."""
+    torch.manual_seed(0)
+    network = ReactiveNetwork(PRESET)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    generator = np.random.default_rng(0)
+
+    def batch(size: int) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        position = generator.uniform(-0.2, 0.2, (size, 2, 3)).astype(np.float32) + np.float32([0.5, 0, 0.2])
+        points = generator.uniform(-0.2, 0.2, (size, 2, 3)).astype(np.float32) + np.float32([0.5, 0, 0.2])
+        frame = generator.integers(0, PRESET.frames, size)
+        down = np.tile(np.float32([1, 0, 0, 0]), (size, 2, 1))
+        hands = hand_vector(position, down, np.ones((size, 2), np.float32), points)
+        there = position + (points[:, :1] - position) * (frame / 12).astype(np.float32)[:, None, None]
+        shown = torch.zeros(size, 80, PRESET.autoencoder.latent), torch.zeros(size, 80, PRESET.transformer.dim)
+        return (*shown, torch.from_numpy(hands), torch.from_numpy(frame)), torch.from_numpy((there - WORKSPACE_CENTRE) / POSITION_SCALE)
+
+    def error(size: int) -> torch.Tensor:
+        inputs, wanted = batch(size)
+        return torch.nn.functional.smooth_l1_loss(network(*inputs)[..., :3], wanted, beta=0.1)
+
+    before = error(256).item()
+    for _ in range(60):
+        optimizer.zero_grad()
+        error(64).backward()
+        optimizer.step()
+    assert error(256).item() < 0.5 * before
 
 
 def test_still_frames_mean_no_motion() -> None:

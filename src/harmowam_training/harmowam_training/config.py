@@ -45,11 +45,16 @@ class LossWeights(_Strict):
     gate: float
 
 
-class ExpertsConfig(StageConfig):
-    """Second stage: the world model is frozen, its outputs are computed once for a subset of the frames."""
+class FeaturesConfig(StageConfig):
+    """The world model is frozen, its outputs are computed once for a subset of the frames."""
 
     play_frames: int = Field(gt=0)
     task_stride: int = Field(gt=0, description="every n-th frame of demonstrations and recoveries")
+
+
+class ExpertsConfig(FeaturesConfig):
+    """Second stage: both experts and the gate, jointly."""
+
     loss_weights: LossWeights
 
 
@@ -62,6 +67,7 @@ class TrainingConfig(_Strict):
     grounding: StageConfig
     world_model: WorldModelConfig
     experts: ExpertsConfig
+    reactive: FeaturesConfig
     gate: StageConfig
 
 

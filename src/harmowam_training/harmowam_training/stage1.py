@@ -13,6 +13,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from harmowam_core.checkpoints import load_checkpoint, save_checkpoint
+from harmowam_core.hands import hand_vector
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
 from harmowam_core.scene_view import SceneView
@@ -23,7 +24,7 @@ from harmowam_training.kept_parts import kept_parts, weights_key
 from harmowam_training.loop import Draws, Loop, made_from
 from harmowam_training.parallel import rank, world_size
 from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
-from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor, hand_vector
+from harmowam_world_model.compact import WorldModelNetworks, frames_to_tensor
 from harmowam_world_model.grounding import Grounding, GroundingOutput, grounding_loss, read_heat_maps
 from harmowam_world_model.transformer import Conditions, flow_matching_loss, goal_channels, sample_residual
 

@@ -13,21 +13,23 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from harmowam_core.checkpoints import save_checkpoint
+from harmowam_core.hands import WORKSPACE_CENTRE, hand_vector
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
 from harmowam_core.scene_view import SceneView
 from harmowam_experts import PREDICTIVE_FILE, REACTIVE_FILE
 from harmowam_experts.poses import decode_deltas, encode_deltas, rotation_6d
 from harmowam_experts.predictive import PredictiveInputs, PredictiveNetwork, hand_coordinates, predictive_loss, state_vector
-from harmowam_experts.reactive import POSITION_CENTRE, POSITION_SCALE, ReactiveNetwork, reactive_loss
+from harmowam_experts.reactive import POSITION_SCALE, ReactiveNetwork, reactive_loss
 from harmowam_gate.gate_network import GATE_FILE, GateNetwork
 from harmowam_gate.labels import gripper_events, interaction_labels
-from harmowam_training.config import ExpertsConfig, StageConfig
+from harmowam_training.config import ExpertsConfig, FeaturesConfig, StageConfig
 from harmowam_training.dataset import Corpus
 from harmowam_training.kept_parts import kept_parts, weights_key
 from harmowam_training.loop import Draws, Loop, made_from
 from harmowam_training.parallel import rank, world_size
 from harmowam_training.stage1 import (
+    GROUNDING_JITTER_M,
     EncodedCorpus,
     bf16,
     conditions_at,
@@ -207,7 +209,7 @@ class ExpertBatches:
         weight = corpus.unmasked_ahead(frames, steps) * self.weight[frames][:, None]
         return inputs, torch.from_numpy(chunk), torch.from_numpy(weight.astype(np.float32))
 
-    def reactive(self, rows: NDArray[np.int64], draws: Draws, imagined: bool) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    def reactive(self, rows: NDArray[np.int64], draws: Draws, imagined: bool) -> tuple[tuple[Tensor, ...], Tensor]:
         """Inputs of the reactive network for one random frame of each row's imagination (or the real one), and the poses there."""
         corpus, preset = self.corpus, self.preset
         frames = self.features.frames[rows]
@@ -218,15 +220,42 @@ class ExpertBatches:
         else:
             latents = self.encoded.latents[self.features.views[rows], there].float().flatten(2).transpose(1, 2)
             latents = latents + 0.05 * torch.randn(latents.shape, generator=draws.generator)
-        return (latents, self.features.hidden[rows].float(), torch.from_numpy(index)), torch.from_numpy(poses(corpus, there))
+        points = self.features.points[rows] + draws.rng.normal(0, GROUNDING_JITTER_M, (len(rows), 2, 3)).astype(np.float32)
+        hands = torch.from_numpy(hand_vector(corpus.position[frames], corpus.orientation[frames], corpus.opening[frames], points))
+        return (latents, self.features.hidden[rows].float(), hands, torch.from_numpy(index)), torch.from_numpy(poses(corpus, there))
 
 
 def poses(corpus: Corpus, frames: NDArray[np.int64]) -> NDArray[np.float32]:
     """What the reactive network regresses: (n, A, 10)."""
-    position = (corpus.position[frames] - POSITION_CENTRE) / POSITION_SCALE
+    position = (corpus.position[frames] - WORKSPACE_CENTRE) / POSITION_SCALE
     return np.concatenate([position, rotation_6d(corpus.orientation[frames]), corpus.commanded[frames][..., None] * 2 - 1], -1).astype(
         np.float32
     )
+
+
+def expert_batches(
+    stage: str,
+    preset: CompactPreset,
+    config: FeaturesConfig,
+    networks: WorldModelNetworks,
+    corpus: Corpus,
+    validation: Corpus,
+    folder: Path,
+    seed: int,
+) -> list[ExpertBatches]:
+    """For training and validation: what the frozen world model says of the recipe's share of frames, kept in ``folder`` for ``stage``."""
+    selection = np.random.default_rng(seed)
+    networks.eval().requires_grad_(False)
+    encoder = InstructionEncoder(preset.instruction_encoder)
+    batches = []
+    for name, part, play_frames in (("training", corpus, config.play_frames), ("validation", validation, 600)):
+        encoded = encode_corpus(networks, encoder, part, preset, folder, name, views=2 if part is corpus else 1)
+        play = part.frames_of_kind({"play"})
+        task = np.setdiff1d(np.arange(len(part)), play)[:: config.task_stride]
+        frames = np.sort(np.concatenate([selection.choice(play, min(play_frames, len(play)), replace=False), task]))
+        features = compute_features(networks, encoded, part, frames, preset, folder / f"{stage}_features_{name}")
+        batches.append(ExpertBatches(preset, part, encoded, features))
+    return batches
 
 
 def train_experts(
@@ -240,19 +269,7 @@ def train_experts(
 ) -> None:
     """Writes the experts' and the gate's weights."""
     torch.manual_seed(seed)
-    selection = np.random.default_rng(seed)
-    networks.eval().requires_grad_(False)
-    encoder = InstructionEncoder(preset.instruction_encoder)
-    batches = []
-    for name, part, play_frames in (("training", corpus, config.play_frames), ("validation", validation, 600)):
-        encoded = encode_corpus(networks, encoder, part, preset, folder, name, views=2 if part is corpus else 1)
-        play = part.frames_of_kind({"play"})
-        task = np.setdiff1d(np.arange(len(part)), play)[:: config.task_stride]
-        frames = np.sort(np.concatenate([selection.choice(play, min(play_frames, len(play)), replace=False), task]))
-        features = compute_features(networks, encoded, part, frames, preset, folder / f"features_{name}")
-        batches.append(ExpertBatches(preset, part, encoded, features))
-    training, held_out = batches
-
+    training, held_out = expert_batches("experts", preset, config, networks, corpus, validation, folder, seed)
     predictive, reactive, gate = PredictiveNetwork(preset), ReactiveNetwork(preset), GateNetwork(preset)
     everything = nn.ModuleDict({"predictive": predictive, "reactive": reactive, "gate": gate})
     loop = Loop("experts", folder, everything, config, seed, made_from(preset, corpus, networks))
@@ -262,11 +279,7 @@ def train_experts(
         inputs, chunk, weight = training.predictive(draws.rng.choice(training.task_rows, size), draws, augment=True)
         with bf16():
             of_predictive = predictive_loss(predictive, inputs, chunk, weight)
-        of_reactive = torch.zeros(())
-        for imagined in (False, True):
-            read, wanted = training.reactive(draws.rng.integers(0, len(training.features.frames), size), draws, imagined)
-            with bf16():
-                of_reactive = of_reactive + 0.5 * reactive_loss(reactive(*read), wanted, torch.ones(len(wanted)))
+        of_reactive = reactive_step(reactive, training, size, draws)
         scene, wrists, label = training.gate.sample(size, draws, augment=True)
         with bf16():
             of_gate = F.binary_cross_entropy_with_logits(gate(scene, wrists).float(), label)
@@ -281,6 +294,39 @@ def train_experts(
         return
     for name, module in ((PREDICTIVE_FILE, predictive), (REACTIVE_FILE, reactive), (GATE_FILE, gate)):
         save_checkpoint(folder / name, module, preset)
+
+
+def reactive_step(network: ReactiveNetwork, batches: ExpertBatches, size: int, draws: Draws) -> Tensor:
+    """Its loss on a batch of real frames and one of imagined ones."""
+    total = torch.zeros(())
+    for imagined in (False, True):
+        read, wanted = batches.reactive(draws.rng.integers(0, len(batches.features.frames), size), draws, imagined)
+        with bf16():
+            total = total + 0.5 * reactive_loss(network(*read), wanted, torch.ones(len(wanted)))
+    return total
+
+
+def train_reactive(
+    preset: CompactPreset,
+    config: FeaturesConfig,
+    networks: WorldModelNetworks,
+    corpus: Corpus,
+    validation: Corpus,
+    folder: Path,
+    seed: int,
+) -> None:
+    """The reactive expert alone, on more play: it shares no weights with the others, and learns from any motion at all."""
+    torch.manual_seed(seed)
+    training, held_out = expert_batches("reactive", preset, config, networks, corpus, validation, folder, seed)
+    reactive = ReactiveNetwork(preset)
+    loop = Loop("reactive", folder, reactive, config, seed, made_from(preset, corpus, networks))
+
+    def loss(draws: Draws) -> tuple[Tensor, dict[str, float]]:
+        return reactive_step(reactive, training, config.batch // world_size(), draws), {}
+
+    loop.run(loss, lambda: reactive_figures(reactive, held_out, Draws.of(0)))
+    if rank() == 0:
+        save_checkpoint(folder / REACTIVE_FILE, reactive, preset)
 
 
 def train_gate(preset: CompactPreset, config: StageConfig, corpus: Corpus, validation: Corpus, folder: Path, seed: int) -> None:
@@ -324,12 +370,20 @@ def validation_figures(
         "predictive_horizon_cm": float(np.median(error[:, -1][weight[:, -1] > 0]) * 100),
         "gripper_wrong": float(((sampled[..., 6] > 0) != (chunk.numpy()[..., 6] > 0)).mean()),
     }
-    for imagined in (False, True):
-        read, wanted = batches.reactive(draws.rng.integers(0, len(batches.features.frames), 512), draws, imagined)
-        with bf16():
-            difference = (reactive(*read).float() - wanted)[:, 0, :3].norm(dim=-1) * POSITION_SCALE
-        figures["reactive_imagined_cm" if imagined else "reactive_real_cm"] = float(difference.median() * 100)
+    figures |= reactive_figures(reactive, batches, draws)
     scene, wrists, label = batches.gate.sample(768, draws, augment=False)
     with bf16():
         figures["gate_accuracy"] = float(((gate(scene, wrists) > 0) == (label > 0.5)).float().mean())
+    return figures
+
+
+def reactive_figures(network: ReactiveNetwork, batches: ExpertBatches, draws: Draws) -> dict[str, float]:
+    """Errors of the working arm's pose read from real and from imagined frames (median, cm), and from imagined ones at the horizon."""
+    figures = {}
+    for imagined in (False, True):
+        read, wanted = batches.reactive(draws.rng.integers(0, len(batches.features.frames), 2048), draws, imagined)
+        with bf16():
+            difference = (network(*read).float() - wanted)[:, 0, :3].norm(dim=-1) * POSITION_SCALE
+        figures["reactive_imagined_cm" if imagined else "reactive_real_cm"] = float(difference.median() * 100)
+    figures["reactive_horizon_cm"] = float(difference[read[-1] >= batches.preset.horizon].median() * 100)
     return figures

@@ -20,6 +20,7 @@ from harmowam_training.config import TrainingConfig, load_training_config
 
 if TYPE_CHECKING:
     from harmowam_training.dataset import Corpus
+    from harmowam_world_model.compact import WorldModelNetworks
 
 console = Console(stderr=True)
 
@@ -32,6 +33,7 @@ class Stage(str, Enum):
     GROUNDING = "grounding"
     WORLD_MODEL = "world_model"
     EXPERTS = "experts"
+    REACTIVE = "reactive"
     GATE = "gate"
 
 
@@ -87,17 +89,30 @@ class Run:
         training, validation = self._corpora(PLAY + TASK_KINDS)
         train_world_model(self.preset, self.config.world_model, training, validation, self.models, self.seed)
 
-    def experts(self) -> None:
-        """Both experts and the gate, the world model frozen."""
+    def _trained_world_model(self) -> WorldModelNetworks:
         from harmowam_core.checkpoints import load_checkpoint
-        from harmowam_training.stage2 import train_experts
         from harmowam_world_model import WEIGHTS_FILE
         from harmowam_world_model.compact import WorldModelNetworks
 
         networks = WorldModelNetworks(self.preset)
         load_checkpoint(self.models / WEIGHTS_FILE, networks, self.preset)
+        return networks
+
+    def experts(self) -> None:
+        """Both experts and the gate, the world model frozen."""
+        from harmowam_training.stage2 import train_experts
+
+        networks = self._trained_world_model()
         training, validation = self._corpora(PLAY + TASK_KINDS)
         train_experts(self.preset, self.config.experts, networks, training, validation, self.models, self.seed)
+
+    def reactive(self) -> None:
+        """The reactive expert once more, alone and on more play."""
+        from harmowam_training.stage2 import train_reactive
+
+        networks = self._trained_world_model()
+        training, validation = self._corpora(PLAY + TASK_KINDS)
+        train_reactive(self.preset, self.config.reactive, networks, training, validation, self.models, self.seed)
 
     def gate(self) -> None:
         """The gate once more, alone and longer."""
@@ -174,6 +189,7 @@ def _optimise(run: Run, stage: Stage) -> None:
         Stage.GROUNDING: run.grounding,
         Stage.WORLD_MODEL: run.world_model,
         Stage.EXPERTS: run.experts,
+        Stage.REACTIVE: run.reactive,
         Stage.GATE: run.gate,
     }
     steps[stage]()

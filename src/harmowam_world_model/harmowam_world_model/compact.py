@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harmowam_core.backends import Backend, compile_module, host_device
+from harmowam_core.hands import HANDS, hand_vector
 from harmowam_core.instructions import InstructionEncoder
 from harmowam_core.presets import CompactPreset
 from harmowam_core.scene_view import SceneView
@@ -19,7 +20,7 @@ from harmowam_core.stages import GroundedPoint, Imagination, Observation
 from harmowam_world_model.autoencoder import Autoencoder
 from harmowam_world_model.grounding import Grounding, GroundingOutput, grounded_points, read_heat_maps
 from harmowam_world_model.protocol import ALONE, GroundingMemory
-from harmowam_world_model.transformer import GOAL_CHANNELS, HANDS, Conditions, VideoTransformer, goal_channels, sample_residual
+from harmowam_world_model.transformer import GOAL_CHANNELS, Conditions, VideoTransformer, goal_channels, sample_residual
 
 
 class WorldModelNetworks(nn.Module):
@@ -86,26 +87,6 @@ class FrameDecoder(nn.Module):
 def frames_to_tensor(frames: NDArray[np.uint8]) -> Tensor:
     """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).float() / 255
-
-
-def hand_vector(
-    position: NDArray[np.float32], orientation: NDArray[np.float32], opening: NDArray[np.float32], points: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """What the transformer is told of the hands, (..., 12 A): poses (..., A, 3) m, (..., A, 4) xyzw, openings (..., A), and where each
-    would have to go to reach the grounded points (..., 2, 3) m. The way, unlike the place, looks the same everywhere on the table."""
-    x, y, z, w = np.moveaxis(orientation, -1, 0)
-    way = (points[..., None, :, :] - position[..., None, :]) / 0.15  # (..., A, 2, 3)
-    per_arm = np.concatenate(
-        [
-            (position - np.array([0.5, 0.0, 0.2], np.float32)) / 0.2,
-            opening[..., None] * 2 - 1,
-            2 * (x * y + z * w)[..., None],  # sine and cosine of the tool's yaw
-            (1 - 2 * (y * y + z * z))[..., None],
-            way.reshape(*way.shape[:-2], 6).clip(-4, 4),
-        ],
-        -1,
-    )
-    return per_arm.reshape(*per_arm.shape[:-2], -1).astype(np.float32)
 
 
 class CompactWorldModel:

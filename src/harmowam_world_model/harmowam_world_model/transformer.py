@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harmowam_core.attention import attention
+from harmowam_core.hands import HANDS
 from harmowam_core.presets import CompactPreset
 
 GOAL_CHANNELS = 6
-HANDS = 24  # per arm: position 3, opening, sine and cosine of the yaw, way to the grounded target 3 and goal 3; two arms
 
 
 class Conditions(NamedTuple):
     """What the transformer sees beside the noisy residual.
 
     latent: (B, C, h, w) of the current frame; goals: (B, 6, h, w); text: (B, D) mean instruction embedding;
-    hands: (B, 24), see ``hand_vector``.
+    hands: (B, 24), see ``harmowam_core.hands``.
     """
 
     latent: Tensor

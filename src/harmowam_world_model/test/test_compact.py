@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from harmowam_core.hands import hand_vector
 from harmowam_core.presets import load_preset
 from harmowam_core.stages import GroundedPoint, Observation
 from harmowam_world_model.autoencoder import Autoencoder, autoencoder_loss
-from harmowam_world_model.compact import CompactWorldModel, WorldModelNetworks, hand_vector
+from harmowam_world_model.compact import CompactWorldModel, WorldModelNetworks
 from harmowam_world_model.grounding import Grounding, grounding_loss, read_heat_maps
 from harmowam_world_model.protocol import GroundingMemory
 from harmowam_world_model.transformer import Conditions, VideoTransformer, flow_matching_loss, goal_channels, sample_residual
