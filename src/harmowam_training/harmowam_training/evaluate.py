@@ -211,7 +211,7 @@ def evaluate(
         raise typer.BadParameter(f"unknown start '{start}'; known: {', '.join(STARTS)}")
     to_standard_output = json_file == Path("-")
     journal = json_file.with_suffix(".episodes.jsonl") if json_file and not to_standard_output else None
-    results = _read_journal(journal) if journal and journal.is_file() else []
+    results = read_journal(journal) if journal and journal.is_file() else []
     digest = digest_of(preset, weights, time_limit)
     wanted = {(*c, start, EVALUATION_SEED_START + seed + i) for c in cells for i in range(episodes)}
     others = [r for r in results if r.weights != digest]
@@ -291,7 +291,7 @@ def pool_of(workers: int) -> Iterator[ProcessPoolExecutor]:
     pool.shutdown()
 
 
-def _read_journal(path: Path) -> list[EpisodeResult]:
+def read_journal(path: Path) -> list[EpisodeResult]:
     """Earlier episodes; a torn last line is dropped, and ended, so that the next one stands by itself."""
     results = []
     text = path.read_text()

@@ -21,7 +21,7 @@ from harmowam_sim.intervals import wilson
 from harmowam_training import loop
 from harmowam_training.config import StageConfig, load_training_config
 from harmowam_training.dataset import Corpus, DatasetError, load_corpus, save_rollout, split_paths
-from harmowam_training.evaluate import EpisodeResult, _read_journal, digest_of, expand, summarise
+from harmowam_training.evaluate import EpisodeResult, digest_of, expand, read_journal, summarise
 from harmowam_training.hindsight import grasp_and_release, grounding_labels
 from harmowam_training.kept_parts import kept_parts, weights_key
 from harmowam_training.loop import Draws, Loop, made_from, steps_done
@@ -292,10 +292,10 @@ def test_a_torn_journal_line_is_run_again(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     whole = json.dumps(asdict(result(3, 1.0)))
     path.write_text(whole + "\n" + whole[:20])
-    assert _read_journal(path) == [result(3, 1.0)]
+    assert read_journal(path) == [result(3, 1.0)]
     with path.open("a") as file:
         file.write(whole + "\n")
-    assert _read_journal(path) == [result(3, 1.0)] * 2, "what comes after the torn line stands by itself"
+    assert read_journal(path) == [result(3, 1.0)] * 2, "what comes after the torn line stands by itself"
 
 
 def test_other_weights_presets_and_time_limits_have_another_digest(tmp_path: Path) -> None:
