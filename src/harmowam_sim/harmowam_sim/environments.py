@@ -6,7 +6,7 @@ The split, in one place: regions and looks are the constants below, objects the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -286,7 +286,8 @@ def _try_episode(
     obstacle = None
     if blocked:
         obstacle = _choice(_without(HELD_OUT_OBSTACLES if unseen_look else TRAIN_OBSTACLES, avoid), rng)
-        xy = _block(layout, obstacle, start_tcp, grasp, release, target, rng)
+        ways = (straight(above(grasp), above(release)), carrying(HAND, target)), (straight(start_tcp, above(grasp)), HAND)
+        xy = place_in_the_way(layout, obstacle, ways, (0.7, 0.3), rng)
         if xy is None:
             return None
         layout.add(Placement(obstacle, xy, rng.uniform(-0.4, 0.4)))
@@ -349,14 +350,15 @@ def _start_tcp(start: Start, grasp: Float64, rng: np.random.Generator) -> Float6
     return np.array(standard_cell().arms[0].home_tcp_position) + rng.uniform(-START_JITTER_M, START_JITTER_M, 3)
 
 
-def _block(
-    layout: Layout, kind: ObjectKind, start_tcp: Float64, grasp: Float64, release: Float64, target: ObjectKind, rng: np.random.Generator
+Way = tuple[Float64, tuple[Section, ...]]  # a straight line (N, 3), and what moves along it
+
+
+def place_in_the_way(
+    layout: Layout, kind: ObjectKind, ways: Sequence[Way], shares: Sequence[float], rng: np.random.Generator
 ) -> Float64 | None:
-    """A place (2,) in the straight way of one of the two transits, or None."""
-    to_target = (straight(start_tcp, above(grasp)), HAND)
-    to_goal = (straight(above(grasp), above(release)), carrying(HAND, target))
+    """A place (2,) in one of the ways, each chosen in its share of cases; None without room."""
     for _ in range(40):
-        line, hand = (to_target, to_goal)[int(rng.random() < 0.7)]
+        line, hand = ways[int((rng.random() >= np.cumsum(shares)[:-1]).sum())]
         xy = line[int(rng.uniform(0.3, 0.7) * len(line)), :2] + rng.uniform(-0.06, 0.06, 2)
         core = replace(post(kind, *xy), radius=min(kind.half_extents))  # a box seen from its narrow side
         if layout.fits(kind, xy) and hand_gap(hand, line, 0.0, core).min() < -BLOCKING_M:

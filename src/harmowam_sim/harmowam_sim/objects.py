@@ -201,7 +201,9 @@ def _lemon() -> ObjectKind:
     return _ellipsoid_fruit("yellow", "lemon", (0.032, 0.022, 0.022), body=rgba, extra=tips)
 
 
-def can(colour: str, *, radius: float = 0.027, height: float = 0.098, band: Colour | None = None, mass_kg: float = 0.16) -> ObjectKind:
+def can(
+    colour: str, *, radius: float = 0.027, height: float = 0.098, band: Colour | None = None, mass_kg: float = 0.16, noun: str = "can"
+) -> ObjectKind:
     """A drinks can with metal rims and a coloured body; ``band`` paints a ring around its middle."""
     metal, half = _rgba("silver"), height / 2
     geoms = [
@@ -210,7 +212,7 @@ def can(colour: str, *, radius: float = 0.027, height: float = 0.098, band: Colo
     ]
     if band is not None:
         geoms.append(Geom("cylinder", (radius + 0.0003, half * 0.30), (0.0, 0.0, half), rgba=band))
-    return ObjectKind(colour, "can", "can", tuple(geoms), mass_kg, (radius, radius), height, height - 0.033, height)
+    return ObjectKind(colour, noun, "can", tuple(geoms), mass_kg, (radius, radius), height, height - 0.033, height)
 
 
 def plate(colour: str) -> ObjectKind:
@@ -241,6 +243,15 @@ def cylinder(colour: str, radius: float = 0.024, height: float = 0.06) -> Object
     """A short upright cylinder."""
     geoms = (Geom("cylinder", (radius, height / 2), (0.0, 0.0, height / 2), rgba=_rgba(colour)),)
     return ObjectKind(colour, "cylinder", "cylinder", geoms, 0.10, (radius, radius), height, height / 2, height)
+
+
+def jar(colour: str, label: str) -> ObjectKind:
+    """A squat cylinder without rims, with a label of another colour all around it."""
+    geoms = (
+        Geom("cylinder", (0.027, 0.036), (0.0, 0.0, 0.036), rgba=_rgba(colour)),
+        Geom("cylinder", (0.0273, 0.012), (0.0, 0.0, 0.036), rgba=_rgba(label)),
+    )
+    return ObjectKind(colour, "jar", "cylinder", geoms, 0.14, (0.0273, 0.0273), 0.072, 0.042, 0.072)
 
 
 def mug(colour: str) -> ObjectKind:
@@ -363,9 +374,27 @@ HELD_OUT_OBSTACLES = _named(
 
 PLAY_COLOURS: tuple[str, ...] = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black", "silver")
 PLAY_SHAPES = _named(*(make(colour) for make in (block, ball, cylinder) for colour in PLAY_COLOURS))
+# That something is called by its main colour whatever its label's, and that cans come in sizes, cannot be learnt from plain ones alone.
+PLAY_CANS = _named(
+    can("pink"), can("brown"),
+    can("red", radius=0.025, height=0.112, band=_rgba("white"), noun="soda can"),
+    can("blue", radius=0.0272, height=0.090, band=_rgba("yellow"), noun="soda can"),
+    can("green", radius=0.024, height=0.104, band=_rgba("black"), noun="soda can"),
+    can("orange", radius=0.0272, height=0.104, band=_rgba("blue"), noun="soda can"),
+    can("white", radius=0.024, height=0.090, band=_rgba("red"), noun="soda can"),
+    can("purple", radius=0.026, height=0.112, band=_rgba("orange"), noun="soda can"),
+    can("pink", radius=0.0272, height=0.098, band=_rgba("purple"), noun="soda can"),
+    can("brown", radius=0.025, height=0.098, band=_rgba("silver"), noun="soda can"),
+)  # fmt: skip
+PLAY_JARS = _named(*(
+    jar(colour, label) for colour, label in (
+        ("red", "silver"), ("orange", "purple"), ("yellow", "red"), ("green", "white"), ("blue", "pink"), ("purple", "yellow"),
+        ("pink", "green"), ("brown", "orange"), ("white", "blue"), ("black", "pink"), ("silver", "red"),
+    )
+))  # fmt: skip
 
 TRAIN_KINDS: dict[str, ObjectKind] = {
-    **PLAY_SHAPES, **PLAY_PLATES, **TRAIN_CLUTTER, **TRAIN_PLATES, **TRAIN_CANS, **TRAIN_FRUITS, **TRAIN_OBSTACLES
+    **PLAY_SHAPES, **PLAY_CANS, **PLAY_JARS, **PLAY_PLATES, **TRAIN_CLUTTER, **TRAIN_PLATES, **TRAIN_CANS, **TRAIN_FRUITS, **TRAIN_OBSTACLES
 }  # fmt: skip
 HELD_OUT_KINDS: dict[str, ObjectKind] = {**HELD_OUT_FRUITS, **HELD_OUT_CANS, **HELD_OUT_PLATES, **HELD_OUT_CLUTTER, **HELD_OUT_OBSTACLES}
 KINDS: dict[str, ObjectKind] = {**TRAIN_KINDS, **HELD_OUT_KINDS}

@@ -21,9 +21,12 @@ from harmowam_sim.environments import (
     Placement,
     Region,
     UnusableSeedError,
+    Way,
+    above,
     arm_positions_at,
     check_training_seed,
     grasp_point,
+    place_in_the_way,
     release_point,
     sample_train_appearance,
     within_reach,
@@ -31,6 +34,8 @@ from harmowam_sim.environments import (
 from harmowam_sim.instructions import instruct
 from harmowam_sim.manipulation import PickAndPlace, Reach, Style
 from harmowam_sim.objects import (
+    PLAY_CANS,
+    PLAY_JARS,
     PLAY_PLATES,
     PLAY_SHAPES,
     TRAIN_CANS,
@@ -39,7 +44,7 @@ from harmowam_sim.objects import (
     TRAIN_OBSTACLES,
     ObjectKind,
 )
-from harmowam_sim.paths import HAND, carrying, hand_gap, post
+from harmowam_sim.paths import HAND, carrying, hand_gap, post, straight
 from harmowam_sim.scene import Scene
 from harmowam_sim.servo import EndEffectorCommand
 
@@ -50,7 +55,8 @@ START_REGION = Region((0.26, 0.68), (-0.18, 0.43))
 START_HEIGHTS_M = (0.14, 0.48)  # also far above any path: a hand that has drifted there must be imagined coming back
 PLAY_STEPS = 140
 REACH_SHARE = 0.3
-OBSTACLE_SHARE = 0.5
+BLOCKED_SHARE = 0.35  # of all: something tall stands in a straight way
+OBSTACLE_SHARE = 0.3  # of the others: it stands anywhere
 
 
 @dataclass(frozen=True)
@@ -83,14 +89,15 @@ def sample_play(seed: int) -> PlaySpec:
     """The play of a training seed; ValueError for an evaluation seed, UnusableSeedError if nothing fits."""
     check_training_seed(seed)
     rng = np.random.default_rng([seed, 101])
-    for _ in range(200):
-        spec = _try_play(seed, rng)
+    blocked, tall = rng.random(2) < (BLOCKED_SHARE, OBSTACLE_SHARE)
+    for _ in range(1000):
+        spec = _try_play(seed, bool(blocked), bool(tall), rng)
         if spec is not None:
             return spec
     raise UnusableSeedError(f"no room for play seed {seed}")
 
 
-def _try_play(seed: int, rng: np.random.Generator) -> PlaySpec | None:
+def _try_play(seed: int, blocked: bool, tall: bool, rng: np.random.Generator) -> PlaySpec | None:
     start_yaw = rng.uniform(-0.5, 0.5)
     start_tcp = np.array([*START_REGION.sample(rng), rng.uniform(*START_HEIGHTS_M)])
     start_positions = arm_positions_at(start_tcp, start_yaw)
@@ -101,37 +108,71 @@ def _try_play(seed: int, rng: np.random.Generator) -> PlaySpec | None:
         _place(layout, kind, rng, movable[0])
     for kind in movable:
         _place(layout, kind, rng, None)
+    placed = {placement.kind.name: placement for placement in layout.placements}
+    activities = _plan([kind for kind in movable if kind.name in placed], [kind for kind in goals if kind.name in placed], rng)
+    if start_positions is None or not activities:
+        return None
     obstacles = list(TRAIN_OBSTACLES.values())
-    if rng.random() < OBSTACLE_SHARE:
-        layout.scatter([obstacles[int(rng.integers(len(obstacles)))]], PLAY_REGION, rng, max_yaw_rad=0.6)
+    obstacle = obstacles[int(rng.integers(len(obstacles)))]
+    if blocked:
+        xy = _in_the_way(layout, obstacle, start_tcp, activities, placed, rng)
+        if xy is None:
+            return None
+        layout.add(Placement(obstacle, xy, rng.uniform(-0.4, 0.4)))
+    elif tall:
+        layout.scatter([obstacle], PLAY_REGION, rng, max_yaw_rad=0.6)
     clutter = list(TRAIN_CLUTTER.values())
     taken = {placement.kind.name for placement in layout.placements}
     extras = [clutter[int(i)] for i in rng.permutation(len(clutter))[: int(rng.integers(0, 8))]]
     layout.scatter([kind for kind in extras if kind.name not in taken], CLUTTER_REGION, rng)
-    standing = {placement.kind.name for placement in layout.placements}
-    activities = _plan([kind for kind in movable if kind.name in standing], [kind for kind in goals if kind.name in standing], rng)
-    if start_positions is None or not activities:
-        return None
     look = sample_train_appearance(rng, [placement.kind for placement in layout.placements])
     return PlaySpec(seed, layout.scene(look), start_positions, activities)
 
 
 def _cast(rng: np.random.Generator) -> tuple[list[ObjectKind], list[ObjectKind]]:
     """What may be picked up (2-4), and what things may be put on (1-2); nothing twice."""
-    shapes, fruits, cans = (list(kinds.values()) for kinds in (PLAY_SHAPES, TRAIN_FRUITS, TRAIN_CANS))
+    shapes, fruits, cans = (list(kinds.values()) for kinds in (PLAY_SHAPES | PLAY_JARS, TRAIN_FRUITS, TRAIN_CANS | PLAY_CANS))
     pools = [shapes, fruits, cans]
     movable: dict[str, ObjectKind] = {}
     for index in rng.choice(3, size=int(rng.integers(2, 5)), p=[0.5, 0.28, 0.22]):
         kind = pools[index][int(rng.integers(len(pools[index])))]
-        movable[kind.name] = kind
+        if not _confusable(kind, movable):
+            movable[kind.name] = kind
     flat = [kind for kind in shapes if kind.category != "ball"]
     goals: dict[str, ObjectKind] = {}
     for index in rng.choice(3, size=int(rng.integers(1, 3)), p=[0.5, 0.3, 0.2]):
         pool = (list(PLAY_PLATES.values()), cans, flat)[index]
         kind = pool[int(rng.integers(len(pool)))]
-        if kind.name not in movable:
+        if kind.name not in movable and not _confusable(kind, movable | goals):
             goals[kind.name] = kind
     return list(movable.values()), list(goals.values())
+
+
+def _confusable(kind: ObjectKind, others: dict[str, ObjectKind]) -> bool:
+    """Whether "the red can" would mean another one as well."""
+    return kind.category == "can" and any((other.category, other.colour) == ("can", kind.colour) for other in others.values())
+
+
+def _in_the_way(
+    layout: Layout,
+    obstacle: ObjectKind,
+    start_tcp: Float64,
+    activities: tuple[Activity, ...],
+    placed: dict[str, Placement],
+    rng: np.random.Generator,
+) -> Float64 | None:
+    """A place (2,) in the straight way to the first target, or, mostly, of something carried to its goal; None without room."""
+    ways: list[Way] = []
+    for activity in activities:
+        target = placed[activity.target_name]
+        over_target = above(grasp_point(target.kind, target.xy))
+        if activity.goal_name:
+            goal = placed[activity.goal_name]
+            over_goal = above(release_point(target.kind, goal.kind, goal.xy))
+            ways.append((straight(over_target, over_goal), carrying(HAND, target.kind)))
+        elif not ways:
+            ways.append((straight(start_tcp, over_target), HAND))
+    return place_in_the_way(layout, obstacle, ways, [1 / len(ways)] * len(ways), rng)
 
 
 def _place(layout: Layout, kind: ObjectKind, rng: np.random.Generator, brought: ObjectKind | None) -> None:

@@ -9,10 +9,14 @@ from harmowam_sim.environments import (
     HELD_OUT_APPEARANCES,
     PALETTE_GAP,
     TARGET_REGION,
+    above,
+    grasp_point,
     kinematics,
+    release_point,
 )
 from harmowam_sim.instructions import HELD_OUT_TEMPLATES
 from harmowam_sim.objects import HELD_OUT_KINDS, KINDS, PLAY_COLOURS
+from harmowam_sim.paths import HAND, carrying, hand_gap, post, straight
 from harmowam_sim.play import PLAY_STEPS, PlayAgent, PlaySpec, sample_play
 
 
@@ -57,6 +61,25 @@ def test_captions_name_what_is_handled(plays: list[PlaySpec]) -> None:
         for activity in spec.activities:
             assert f"the {activity.target_name}" in activity.caption
             assert not activity.goal_name or f"the {activity.goal_name}" in activity.caption
+
+
+def test_no_caption_means_two_cans(plays: list[PlaySpec]) -> None:
+    for spec in plays:
+        cans = [KINDS[thing.name].colour for thing in spec.scene.objects if KINDS[thing.name].category == "can"]
+        assert len(set(cans)) == len(cans)
+
+
+def test_something_tall_often_stands_in_the_way(plays: list[PlaySpec]) -> None:
+    blocked = 0
+    for spec in plays:
+        spots = {thing.name: np.array(thing.position[:2]) for thing in spec.scene.objects}
+        tall = [post(KINDS[name], *spots[name]) for name in spots if KINDS[name].tall]
+        for activity in spec.activities:
+            if activity.goal_name:
+                target, goal = KINDS[activity.target_name], KINDS[activity.goal_name]
+                way = straight(above(grasp_point(target, spots[target.name])), above(release_point(target, goal, spots[goal.name])))
+                blocked += any(hand_gap(carrying(HAND, target), way, 0.0, obstacle).min() < -0.01 for obstacle in tall)
+    assert blocked > 0.2 * len(plays)
 
 
 def test_play_follows_from_a_training_seed() -> None:

@@ -67,7 +67,7 @@ def perform(job: Job) -> bool:
             spec = recovery.sample_recovery(job.task, job.seed)
             rollout = recovery.rollout_recovery(spec, rng, cameras=CAMERAS)
         else:
-            spec = environments.sample_episode(job.task, "in_domain", job.seed)
+            spec = environments.sample_episode(job.task, "in_domain", job.seed, obstacle=job.seed % 2 == 1)
             rollout = demonstrators.rollout(demonstrators.Demonstrator(spec, rng), spec, cameras=CAMERAS)
         failure = (rollout.failure or f"score {rollout.score}") if rollout.success is False else None  # play is neither
     except (environments.UnusableSeedError, UnreachableError) as error:

@@ -43,6 +43,7 @@ from harmowam_world_model.transformer import sample_residual
 IMAGINE_BATCH = 64
 EVENT_WEIGHT = 2.5  # frames near a grasp or release decide the task
 EVENT_WINDOW = 8
+MOST_OVERLAY = 0.5
 POINT_JITTER_M = 0.002
 """Scatter of the points the predictive expert is told while it learns. Less than the grounding's own: a demonstrator is
 hardly ever more than 4 mm beside its way when it grasps or releases, so what an expert is told with 6 mm of scatter it takes for scatter,
@@ -117,6 +118,13 @@ def recoloured_half(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([recolour(image[None], generator) if i % 2 else image[None] for i, image in enumerate(images)])
 
 
+def overlaid(wrists: Tensor, others: Tensor, generator: torch.Generator) -> Tensor:
+    """Every third of (n, A, 3, h, w) with another's image shining through: what the expert reads must not depend on what lies around."""
+    share = torch.rand(len(wrists), 1, 1, 1, 1, generator=generator) * MOST_OVERLAY
+    share[torch.arange(len(wrists)) % 3 > 0] = 0
+    return wrists + share * (others - wrists)
+
+
 def _augment_wrists(wrists: Tensor, generator: torch.Generator) -> Tensor:
     """(n, A, 3, h, w): photometric changes, and other colours for every second row."""
     rows, arms, *_ = wrists.shape
@@ -180,6 +188,7 @@ class ExpertBatches:
         self.view = SceneView(preset.load_cell().camera("scene"), preset.scene_size)
         kinds = np.array(corpus.kinds)[corpus.rollout]
         self.task_rows = np.flatnonzero((kinds[features.frames] != "play") & ~corpus.masked[features.frames])
+        self.play = corpus.frames_of_kind({"play"})
         self.gate = GateBatches(corpus)
         self.weight = np.where(near_events(corpus), EVENT_WEIGHT, 1.0).astype(np.float32)
 
@@ -192,7 +201,8 @@ class ExpertBatches:
         wrists = wrist_tensor(corpus, frames)
         if augment:
             points = points + draws.rng.normal(0, POINT_JITTER_M, points.shape).astype(np.float32)
-            wrists = _augment_wrists(wrists, draws.generator)
+            others = wrist_tensor(corpus, draws.rng.choice(self.play, len(rows)))
+            wrists = _augment_wrists(overlaid(wrists, others, draws.generator), draws.generator)
         state = state_vector(position, orientation, corpus.opening[frames], points, features.confidence[rows])
         inputs = PredictiveInputs(
             wrists,

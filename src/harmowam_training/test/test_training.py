@@ -26,7 +26,7 @@ from harmowam_training.hindsight import grasp_and_release, grounding_labels
 from harmowam_training.kept_parts import kept_parts, weights_key
 from harmowam_training.loop import Draws, Loop, made_from, steps_done
 from harmowam_training.stage1 import prefer_labels, rearranged, train_autoencoder
-from harmowam_training.stage2 import train_gate
+from harmowam_training.stage2 import MOST_OVERLAY, overlaid, train_gate
 from harmowam_training.straight_line import HOVER_M, StraightLineExpert
 
 
@@ -108,6 +108,13 @@ def test_rearranged_images_take_their_pixels_along() -> None:
     assert 0.2 < sides < 0.8  # some are mirrored, some are not
     far, _, gone = rearranged(images, spots * 0 - 100, torch.ones(32, 2, dtype=torch.bool), torch.Generator().manual_seed(0))
     assert not gone.any() and far.shape == images.shape
+
+
+def test_other_images_shine_through_every_third() -> None:
+    wrists, others = torch.zeros(300, 2, 3, 4, 4), torch.ones(300, 2, 3, 4, 4)
+    mixed = overlaid(wrists, others, torch.Generator().manual_seed(0)).amax((1, 2, 3, 4))
+    assert (mixed.reshape(-1, 3)[:, 1:] == 0).all()
+    assert 0.2 < mixed[::3].mean() < 0.3 and mixed.max() <= MOST_OVERLAY
 
 
 def test_kept_parts_are_made_once_for_a_key(tmp_path: Path) -> None:
